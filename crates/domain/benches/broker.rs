@@ -3,10 +3,10 @@
 //! `cargo bench -p sortie-domain --bench broker`
 //!
 //! Small is 100 queued matches, 10 requirements and 10 waiting servers; large is 100,000, 1,000 and 10,000. Nine in ten
-//! requirements are conjunctions of equalities, one is an expression that has to be evaluated. Nothing that waits fits
-//! anything that is queued, as is the case in a broker at rest; every command is undone by the next, so that sizes stay.
-//! Machine and load decide the times, so only ratios of one run mean anything. The naive way to answer, which evaluates
-//! each expression on each match until one fits, is measured for comparison.
+//! requirements are conjunctions of equalities, one is an expression that has to be evaluated. No waiting server fits
+//! any queued match, as in an idle broker; every command is undone by the next, so that sizes stay constant. Times
+//! depend on the machine and its load, so only ratios within one run are meaningful. The naive approach, which
+//! evaluates each expression on each match until one fits, is measured for comparison.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark fails by panicking")]
 #![allow(missing_docs, reason = "nothing here is public")]
 
@@ -29,7 +29,7 @@ const NAIVE_ROUNDS: usize = 20;
 const REPLAYED_EVENTS: u64 = 1_000_000;
 const FIELDS_PER_MATCH: usize = 3;
 
-/// Memory of this process that is in RAM, in bytes.
+/// Resident memory of this process, in bytes.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -46,7 +46,7 @@ struct Size {
 const SMALL: Size = Size { queued: 100, requirements: 10, waiting: 10 };
 const LARGE: Size = Size { queued: 100_000, requirements: 1_000, waiting: 10_000 };
 
-/// What the `n`-th kind of server asks with.
+/// The requirements of the `n`-th kind of server.
 fn requirement(n: usize) -> String {
     match n % 10 {
         9 => format!("MatchProperties.mode == 'mode-{n}' && MatchProperties.skill >= `{}`", n % 7),
@@ -86,12 +86,12 @@ impl Bench {
         let (broker, queued) = (Broker::new(), Vec::with_capacity(size.queued));
         let mut bench = Self { broker, size, calls: 0, queued, bytes_per_match: 0 };
         bench.call(Command::Configure { settings, fleets: Vec::new() });
-        // Every kind of server has asked before, so that what it takes to answer is there.
+        // Every kind of server has asked before, so that the data structures for its answer exist.
         for n in 0..size.requirements {
             bench.request(&format!("probe-{n}"), n, Hints::NONE);
         }
         for n in 0..size.queued {
-            // Modes that nobody asks for.
+            // Modes that no server asks for.
             bench.submit(size.requirements + n % size.requirements);
         }
         for n in 0..size.requirements {
@@ -144,7 +144,7 @@ impl Bench {
         }
     }
 
-    /// Times of one kind of command, each prepared and undone outside the measured time.
+    /// Durations of one kind of command, each prepared and undone outside the measured time.
     fn times(&mut self, mut command: impl FnMut(&mut Self, usize) -> Duration) -> Times {
         let mut times: Vec<Duration> = (0..ROUNDS).map(|round| command(self, round)).collect();
         times.sort_unstable();
@@ -193,7 +193,7 @@ impl Bench {
         ]
     }
 
-    /// A queued match at the end of a long queue that the asker, and nobody who waits, takes.
+    /// A queued match at the end of a long queue that the asker takes, and no waiting server.
     fn special(&mut self, round: usize) -> (ServerId, String) {
         let mode = format!("special-{round}");
         let properties = Properties::parse(&format!(r#"{{"mode":"{mode}","region":"eu"}}"#)).unwrap();
@@ -286,7 +286,7 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// Records of matches that come, are taken, ready and over, as a log would give them back.
+/// Records of matches that are submitted, taken, ready and over, as a log would return them.
 fn replay() -> Duration {
     let spec = std::sync::Arc::new(spec(0));
     let server = ServerId::new("server").unwrap();
@@ -313,7 +313,7 @@ fn replay() -> Duration {
     timed(|| records.iter().for_each(|record| broker.apply(record))).1
 }
 
-/// Every seat of the largest match: how long the worst call of each kind took.
+/// Every seat of the largest match: the duration of the worst call of each kind.
 fn seats() -> Vec<(&'static str, Duration)> {
     let mut bench = Bench::new(SMALL);
     let host = ServerId::new("host").unwrap();
@@ -367,7 +367,7 @@ fn seats() -> Vec<(&'static str, Duration)> {
     worst
 }
 
-/// Persistent maps against plain ones, with the ids of matches: look-up and replacement, 100,000 entries.
+/// Persistent maps compared with plain ones, with the ids of matches: look-up and replacement, 100,000 entries.
 fn maps() {
     let ids: Vec<MatchId> = (0..100_000).map(|n| MatchId::new(&format!("match-{n:032}")).unwrap()).collect();
     let each = || (0..ids.len()).map(|n| &ids[n * 7_919 % ids.len()]);

@@ -1,11 +1,11 @@
-//! The worst step of both machines for inputs that were made to be bad: `cargo bench -p sortie-domain --bench hostile`.
+//! The worst step of both machines for hostile inputs: `cargo bench -p sortie-domain --bench hostile`.
 //!
-//! A machine does one thing after the other, so the longest step is what everybody else may have to wait for. Each row has
-//! the worst step for a hostile input, until nothing is left to be done, that for a benign input of the same kind in
-//! the same run, and their ratio. Time is the processor's, which other work on the machine affects little. No row is
-//! to be above 20 ms.
+//! A machine does one thing after the other, so everybody else may have to wait for the longest step. Each row has the
+//! worst step for a hostile input, until nothing is left to be done, the same for a benign input of the same kind in
+//! the same run, and their ratio. Times are CPU times, which other work on the machine affects little. No row may be
+//! above 20 ms.
 //!
-//! `-- --queued 100000` is for machines with little memory; a row's name is enough to run it alone.
+//! `-- --queued 100000` is for machines with little memory; a row's name runs only that row.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark fails by panicking")]
 #![allow(missing_docs, reason = "nothing here is public")]
 
@@ -23,7 +23,7 @@ use sortie_load::hostile::{self, Hostile};
 use sortie_load::times::{millis, processor};
 use sortie_load::{Case, rare};
 
-/// Longest step that is good enough.
+/// Maximum acceptable duration of a step.
 const GOAL: Duration = Duration::from_millis(20);
 const WAIT: Hints = Hints::WILLING_TO_WAIT;
 
@@ -49,7 +49,7 @@ impl Bench {
         bench
     }
 
-    /// One step, and its time.
+    /// One step, and its duration.
     fn step(&mut self, work: impl FnOnce(&mut Broker, Moment, CallId, &mut Step<Broker>)) {
         self.calls += 1;
         let entropy = [self.calls.wrapping_mul(0x9e37_79b9_7f4a_7c15), !self.calls];
@@ -87,7 +87,7 @@ impl Bench {
         });
     }
 
-    /// The worst of the steps that `work` takes, those that are left for later included.
+    /// The worst of the steps that `work` takes, including those that are left for later.
     fn worst_of(&mut self, work: impl FnOnce(&mut Self)) -> Duration {
         self.settle();
         self.worst = Duration::ZERO;
@@ -117,7 +117,7 @@ fn small() -> MatchSpec {
     with(r#"{"mode":"duel","tags":["a","b"],"n":1}"#)
 }
 
-/// Of about 970 KB: as many values as fit, or one text.
+/// About 970 KB: as many values as fit, or one text.
 fn large(values: bool) -> MatchSpec {
     let text =
         if values { format!("[{}1]", "1,".repeat(32_000)) } else { format!("\"{}\"", "x".repeat(64_000)) };

@@ -1,7 +1,8 @@
-//! How the matchmaker's cost grows with the tickets that wait: `cargo bench -p sortie-domain --bench matchmaker`.
+//! How the matchmaker's cost grows with the number of waiting tickets: `cargo bench -p sortie-domain --bench
+//! matchmaker`.
 //!
-//! `-- --tickets 1000000` measures one size, `--queue 1v1-skill` one queue, `--steady`, `--crowd`, `--rare`, `--kinds` or
-//! `--hostile` one of the loads, `--kind not-blocked` one kind or one hostile input. They are in `crates/load`.
+//! `-- --tickets 1000000` measures one size, `--queue 1v1-skill` one queue, `--steady`, `--crowd`, `--rare`, `--kinds`
+//! or `--hostile` one of the loads, `--kind not-blocked` one kind or one hostile input. They are in `crates/load`.
 #![allow(clippy::panic, reason = "a benchmark fails by panicking")]
 #![allow(missing_docs, reason = "nothing here is public")]
 

@@ -1,9 +1,9 @@
 //! The rules of Sortie, and nothing else: no I/O, no clock, no randomness, no async, no locks, no logging.
 //!
-//! Each machine is a plain struct that takes a command and the time and gives events, answers and its next
-//! deadline; [`machine`] states the contract, [`broker`] is the one that brings matches and servers together,
-//! [`matchmaking`] the one that makes matches of tickets. Neither knows the other: what both use lies beside them, such
-//! as [`match_spec`], [`properties`], [`connection`] and [`requirements`].
+//! Each machine is a plain struct that takes a command and the time and returns events, answers and its next deadline.
+//! [`machine`] states the contract, [`broker`] brings matches and servers together, [`matchmaking`] forms matches from
+//! tickets. Neither knows the other: what both use is in separate modules, such as [`match_spec`], [`properties`],
+//! [`connection`] and [`requirements`].
 //!
 //! The crate is `no_std`, so that impurity does not compile.
 #![no_std]

@@ -1,4 +1,4 @@
-//! A request for a match: what backends send, and what the matchmaker makes of tickets.
+//! A request for a match, as backends send it and the matchmaker forms it from tickets.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -12,8 +12,8 @@ use crate::size::{ENTRY_BYTES, Size};
 pub const MAX_PLAYERS: usize = 1_000;
 /// Maximum number of seats of one match.
 pub const MAX_CAPACITY: u32 = 10_000;
-/// Maximum size of a match, in bytes as [`Size`] counts its order: so that a match's largest event, its text twice with
-/// every player's id, is far below the maximum batch of a log.
+/// Maximum size of a match, in bytes as [`Size`] counts its order. It keeps a match's largest event, its text twice
+/// with every player's id, far below the maximum batch of a log.
 pub const MAX_MATCH_BYTES: usize = 4 << 20;
 
 /// A request for a match.
@@ -25,7 +25,7 @@ pub struct MatchSpec {
     pub properties: Properties,
     /// Properties of each player.
     pub player_properties: BTreeMap<PlayerId, Properties>,
-    /// Total number of places, for drop-in play; `None` if nobody can join later.
+    /// Total number of seats, for drop-in play; `None` if nobody can join later.
     pub capacity: Option<u32>,
     /// The one fleet whose servers may take it; `None` for any server.
     pub fleet: Option<FleetId>,
@@ -63,12 +63,12 @@ impl MatchSpec {
         digest.finish()
     }
 
-    /// The order without its properties: what may be kept of a match that is over.
+    /// The order without its properties: this may be kept for a match that is over.
     pub(crate) fn stripped(&self) -> Self {
         Self { properties: Properties::default(), player_properties: BTreeMap::new(), ..self.clone() }
     }
 
-    /// Bytes of a live match's order: named players are also in the index of players.
+    /// The size of a live match's order in bytes: named players are also in the index of players.
     pub(crate) fn live_bytes(&self) -> usize {
         self.byte_size() + self.players.len() * ENTRY_BYTES
     }

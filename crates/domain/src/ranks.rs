@@ -1,20 +1,20 @@
 //! How many places of the queue come before a given one.
 //!
 //! A set of places knows their order but not their number, and counting 100,000 of them for every player who asks is
-//! too much. So places are counted in blocks of 2⁷ neighbouring numbers, those in blocks of 2¹⁴, and so on: a question
-//! adds up at most 2⁷ counts on each level. A balanced tree with counts would do the same with more to go wrong.
+//! too slow. So places are counted in blocks of 2⁷ neighbouring numbers, those in blocks of 2¹⁴, and so on: a query
+//! adds up at most 2⁷ counts per level. A balanced tree with counts would do the same, but is more complex.
 
 use alloc::collections::BTreeMap;
 
 /// A block of one level has 2 to the power of this blocks of the level below.
 const BLOCK_BITS: u32 = 7;
-/// Levels. A block of the last has 2³⁵ numbers: a log will not have many of them.
+/// The number of levels. A block of the last has 2³⁵ numbers, so a log has few of them.
 const LEVELS: usize = 6;
 
 /// A set of places that can say how many of them come before another.
 #[derive(Default)]
 pub(crate) struct Ranks {
-    /// On each level, how many places there are in each block that has any. A block of the first level is one place.
+    /// For each level, the number of places in each block that has any. A block of the first level is one place.
     levels: [BTreeMap<u64, usize>; LEVELS],
 }
 

@@ -1,13 +1,13 @@
 //! Requirements: [JMESPath](https://jmespath.org/specification.html) expressions over the match document.
 //!
-//! Expressions come from game servers and from the configuration, so both the text and its nesting are limited
-//! before the parser, which recurses, sees it. What it costs is limited twice: what multiplies without end is refused
-//! by its text alone (`work`), and an evaluation is stopped once it has done too much (`evaluation`, `meter`). An
-//! expression whose evaluation fails (a function given a wrong type) or is stopped does not fit.
+//! Expressions come from game servers and from the configuration, so both the text and its nesting are limited before
+//! the parser, which recurses, sees it. The cost is limited twice: exponential growth is refused by the text alone
+//! (`work`), and an evaluation is stopped once it has done too much (`evaluation`, `meter`). An expression whose
+//! evaluation fails (a function with a wrong type) or is stopped does not fit.
 //!
-//! What is said here of one expression and one match, `queue` and `askers` answer for many of them: which is the oldest
-//! match that fits, and which the first server that a match fits. Conjunctions of equalities are looked up there;
-//! any other expression has to be evaluated, and the verdict is remembered.
+//! This module handles one expression and one match; `queue` and `askers` do it for many: they find the oldest match
+//! that fits, and the first server that a match fits. Conjunctions of equalities are looked up there; any other
+//! expression has to be evaluated, and the verdict is remembered.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -40,27 +40,28 @@ pub(crate) use numbers::{equal, whole};
 
 mod work;
 
-/// Longest expression, in bytes.
+/// Maximum length of an expression, in bytes.
 pub const MAX_EXPRESSION_BYTES: usize = 4096;
-/// Deepest nesting of brackets and negations in an expression.
+/// Maximum nesting of brackets and negations in an expression.
 pub const MAX_EXPRESSION_DEPTH: usize = 64;
-/// Most operators (`.`, `|`, `&`, `[`) in an expression; each may be one level of the parsed tree.
+/// Maximum number of operators (`.`, `|`, `&`, `[`) in an expression; each may be one level of the parsed tree.
 pub const MAX_EXPRESSION_OPERATORS: usize = 512;
-/// Expressions that nobody holds are forgotten once all that are kept take so many bytes.
+/// Unused expressions are forgotten once the kept ones take this many bytes.
 const MAX_UNUSED_BYTES: usize = 32 << 20;
-/// Distinct expressions that are kept compiled, in bytes as [`Requirement::bytes`] counts them.
+/// Budget for distinct expressions that are kept compiled, in bytes as [`Requirement::bytes`] counts them.
 const MAX_COMPILED_BYTES: usize = 256 << 20;
-/// Compiling one more that finds no room looks for some only every so many times, because that looks at all of them.
+/// When a new expression finds no room, unused ones are only searched for after this many attempts, because that looks
+/// at all of them.
 const LOOKED_FOR: usize = 1_000;
 
 /// Why a text is refused as an expression.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct InvalidRequirements {
-    /// Character position of the fault, from 0.
+    /// Character position of the error, from 0.
     pub at: usize,
     /// What is wrong there.
     pub problem: String,
-    /// Whether the text is an expression, but one that could cost too much work.
+    /// Whether the text is valid, but could cost too much work.
     pub too_costly: bool,
 }
 
@@ -76,20 +77,20 @@ impl fmt::Display for InvalidRequirements {
         if *too_costly {
             return f.write_str(problem);
         }
-        write!(f, "no valid JMESPath expression: at character {at}: {problem}")
+        write!(f, "not a valid JMESPath expression: at character {at}: {problem}")
     }
 }
 
-/// There is no room for one more expression beside those that servers ask with.
+/// There is no room for one more expression besides those that servers ask with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct NoRoom;
 
 impl NoRoom {
-    /// Bytes of expressions that there is room for.
+    /// The budget, in bytes.
     pub(crate) const LIMIT: usize = MAX_COMPILED_BYTES;
 }
 
-/// What is known of an expression and a document.
+/// The result of an expression on a document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
     Fits,
@@ -107,7 +108,7 @@ pub struct Requirement {
     players: bool,
 }
 
-/// Bytes that an operator or a value takes in a compiled expression, about.
+/// Approximate size of an operator or a value in a compiled expression, in bytes.
 const BYTES_OF_OPERATOR: usize = 160;
 
 impl Requirement {
@@ -122,7 +123,7 @@ impl Requirement {
         self.conjunction.as_ref()
     }
 
-    /// The paths at which these two fields of what it looks at must have equal values, if it is to be true.
+    /// The paths at which these two fields of the document must have equal values for the expression to be true.
     pub(crate) fn shared_paths(&self, one: &str, other: &str) -> Vec<Path> {
         let mut found = Vec::new();
         if let Some(ast) = &self.ast {
@@ -131,13 +132,14 @@ impl Requirement {
         found
     }
 
-    /// About how many bytes it takes, at most: whatever is neither a letter nor a digit may begin an operator or a value.
+    /// An upper estimate of its size in bytes: every character that is neither a letter nor a digit may begin an
+    /// operator or a value.
     fn bytes(&self) -> usize {
         let marks = self.text.bytes().filter(|byte| !byte.is_ascii_alphanumeric()).count();
         2 * self.text.len() + BYTES_OF_OPERATOR * (1 + marks)
     }
 
-    /// What everyone asks with who asks for any match.
+    /// Shared by all who ask for any match.
     pub(crate) fn none() -> Self {
         Self { text: Arc::from(""), ast: None, conjunction: Some(Conjunction::of_nothing()), players: false }
     }
@@ -149,13 +151,13 @@ impl fmt::Debug for Requirement {
     }
 }
 
-/// Compiles expressions, each text once, and evaluates them.
+/// Compiles each text once, and evaluates expressions.
 pub struct Requirements {
     runtime: Runtime,
     compiled: BTreeMap<Arc<str>, Arc<Requirement>>,
-    /// Of `compiled`.
+    /// The size of `compiled`, in bytes.
     bytes: usize,
-    /// Texts that found no room since there was last looked for some.
+    /// Texts that found no room since unused ones were last searched for.
     turned_away: usize,
     meter: Meter,
 }
@@ -168,7 +170,7 @@ impl Requirements {
         runtime.register_builtin_functions();
         let signature =
             Signature::new(alloc::vec![ArgumentType::TypedArray(Box::new(ArgumentType::Number))], None);
-        // The specification says that the average of nothing is null; the library's own fails there.
+        // The specification says that the average of nothing is null; the library's own implementation fails there.
         runtime.register_function("avg", Box::new(CustomFunction::new(signature, Box::new(average))));
         Self { runtime, compiled: BTreeMap::new(), bytes: 0, turned_away: 0, meter: Meter::new() }
     }
@@ -183,13 +185,13 @@ impl Requirements {
             return Ok(Arc::clone(known));
         }
         let requirement = Arc::new(compile(text)?);
-        // Where it finds no room, it only is not shared.
+        // Without room, it is just not shared.
         let _ = self.keep(&requirement);
         Ok(requirement)
     }
 
-    /// Makes sure that the expression is one of those that are kept, which are limited in bytes: for somebody who is
-    /// going to hold it.
+    /// Ensures that the expression is one of the kept ones, which are limited in bytes: for callers that are going to
+    /// hold it.
     pub(crate) fn keep(&mut self, requirement: &Arc<Requirement>) -> Result<(), NoRoom> {
         if self.known(&requirement.text).is_some() {
             return Ok(());
@@ -206,8 +208,8 @@ impl Requirements {
         Ok(())
     }
 
-    /// The expression that fits where both fit. It is not measured by the limits of a text: each of the two was, and
-    /// together they are but one operator deeper.
+    /// The expression that fits if both fit. The limits of a text are not applied to it: each of the two met them, and
+    /// together they are only one operator deeper.
     pub(crate) fn both(&mut self, one: &Arc<Requirement>, other: &Arc<Requirement>) -> Arc<Requirement> {
         let (Some(lhs), Some(rhs)) = (&one.ast, &other.ast) else {
             return Arc::clone(if one.ast.is_some() { one } else { other });
@@ -219,7 +221,7 @@ impl Requirements {
         let ast = Ast::And { offset: 0, lhs: Box::new(lhs.clone()), rhs: Box::new(rhs.clone()) };
         let (conjunction, players) = (Conjunction::of(&ast), one.players || other.players);
         let both = Arc::new(Requirement { text: Arc::from(text), ast: Some(ast), conjunction, players });
-        // Where it finds no room, it only is not shared.
+        // Without room, it is just not shared.
         let _ = self.keep(&both);
         both
     }
@@ -228,53 +230,53 @@ impl Requirements {
         self.compiled.get(text)
     }
 
-    /// Looks through all of them only so often that it costs little for each.
+    /// Searches rarely enough that the cost per expression stays small.
     fn make_room(&mut self) {
         if self.turned_away.is_multiple_of(LOOKED_FOR) {
-            // Whoever uses an expression holds it; this only forgets that it can be shared.
+            // Users of an expression hold it; this only forgets that it can be shared.
             self.compiled.retain(|_, kept| Arc::strong_count(kept) > 1);
             self.bytes = self.compiled.values().map(|kept| kept.bytes()).sum();
         }
         self.turned_away += 1;
     }
 
-    /// A step begins, or something else that may cost as much work as a step.
+    /// Begins a step, or something else that may cost as much work as a step.
     pub(crate) fn begin_step(&self) {
         self.meter.begin();
     }
 
-    /// Whether so much was evaluated in this step that the rest is left for later ones.
+    /// Whether this step has evaluated so much that the rest is left for later ones.
     pub(crate) fn is_spent(&self) -> bool {
         self.meter.is_spent()
     }
 
-    /// What has been spent since the step began.
+    /// The work spent since the step began.
     pub(crate) fn spent(&self) -> u64 {
         self.meter.spent()
     }
 
-    /// Counts work of this step that was done elsewhere: looks at so many entries.
+    /// Counts work of this step that was done elsewhere: looking at this many entries.
     pub(crate) fn spend(&self, looks: usize) {
         self.meter.spend(NODE * looks as u64);
     }
 
-    /// What has been spent, and what [`Self::spend_for`] would add.
+    /// The work spent, plus what [`Self::spend_for`] would add.
     pub(crate) fn spent_with(&self, document: &Document<'_>) -> u64 {
         self.spent().saturating_add(document.work(false))
     }
 
-    /// Counts what making the part of `document` costs that is not about players, where it has not been made.
+    /// Counts the cost of making the part of `document` that is not about players, if it does not exist yet.
     pub(crate) fn spend_for(&self, document: &Document<'_>) {
         self.meter.spend(document.work(false));
     }
 
-    /// As [`Self::fits`], for the text of an expression that was checked before. One that was not does not fit.
+    /// As [`Self::fits`], for the text of an expression that was checked before. Unchecked texts do not fit.
     #[must_use]
     pub fn fits_text(&self, text: &str, document: &Document<'_>) -> bool {
         self.verdict_of_text(text, document) == Verdict::Fits
     }
 
-    /// As [`Self::verdict`], for the text of an expression that was checked before. One that was not does not fit.
+    /// As [`Self::verdict`], for the text of an expression that was checked before. Unchecked texts do not fit.
     pub(crate) fn verdict_of_text(&self, text: &str, document: &Document<'_>) -> Verdict {
         match self.known(text.trim()) {
             Some(requirement) => self.verdict(requirement, document),
@@ -298,13 +300,13 @@ impl Requirements {
         }
     }
 
-    /// Whether a value that is no match document fits.
+    /// Whether a value that is not a match document fits.
     pub(crate) fn fits_value(&self, requirement: &Requirement, root: &Rcvar) -> bool {
         let Some(ast) = &requirement.ast else { return true };
         self.interpret(&requirement.text, ast, root).is_ok_and(|value| value.is_truthy())
     }
 
-    /// The value of `ast`, a part of the expression `text`; `None` where its evaluation fails.
+    /// The value of `ast`, a part of the expression `text`; `None` if its evaluation fails.
     pub(crate) fn value(&self, text: &str, ast: &Ast, document: &Document<'_>) -> Option<Rcvar> {
         self.value_over(text, ast, document, looks_at_players(ast)).ok()
     }
@@ -318,7 +320,7 @@ impl Requirements {
     ) -> Result<Rcvar, Failed> {
         let work = document.work(players);
         if work > DOCUMENT_WORK {
-            // What it takes to see that.
+            // The cost of seeing that.
             self.meter.spend(work / 16);
             return Err(Failed::TooCostly);
         }
@@ -354,7 +356,7 @@ fn compile(text: &str) -> Result<Requirement, InvalidRequirements> {
     Ok(Requirement { text: Arc::from(text), ast: Some(ast), conjunction, players })
 }
 
-/// The tree of an expression; `None` of an empty one.
+/// The tree of an expression; `None` if it is empty.
 pub(crate) fn parse(text: &str) -> Result<Option<Ast>, InvalidRequirements> {
     let text = text.trim();
     if text.is_empty() {
@@ -383,7 +385,7 @@ fn looks_at_players(ast: &Ast) -> bool {
     match ast {
         Ast::Field { name, .. } => document::is_of_players(name),
         Ast::Literal { .. } => false,
-        // What is on the right looks at what the left has found.
+        // The right side looks at the result of the left.
         Ast::Subexpr { lhs, .. } | Ast::Projection { lhs, .. } => looks_at_players(lhs),
         Ast::Flatten { node, .. } | Ast::ObjectValues { node, .. } | Ast::Not { node, .. } => {
             looks_at_players(node)
@@ -398,7 +400,7 @@ fn looks_at_players(ast: &Ast) -> bool {
     }
 }
 
-/// Refuses what would let the parser or the interpreter, which both recurse, run out of stack.
+/// Refuses texts on which the parser or the interpreter, which both recurse, would overflow the stack.
 fn limit(text: &str) -> Result<(), InvalidRequirements> {
     let refuse = |at, problem| Err(InvalidRequirements::at(at, problem));
     if text.len() > MAX_EXPRESSION_BYTES {
@@ -419,7 +421,7 @@ fn limit(text: &str) -> Result<(), InvalidRequirements> {
             return refuse(at, format!("more than {MAX_EXPRESSION_OPERATORS} operators"));
         }
     }
-    // The interpreter negates a negative index, which this one does not survive.
+    // The interpreter negates a negative index, and would overflow on this one.
     match text.find("-2147483648") {
         Some(at) => refuse(at, "an index below -2147483647".to_string()),
         None => Ok(()),

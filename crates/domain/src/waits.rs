@@ -1,7 +1,7 @@
-//! How long matches waited lately: what this process has seen, and nothing of it lasts.
+//! How long matches waited recently. Only this process remembers it.
 //!
-//! Why not in the log: an estimate for people is no decision, and after a restart old waits say little about the
-//! servers that are there now.
+//! It is not in the log: an estimate for people is not a decision, and after a restart old waits say little about the
+//! current servers.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use crate::ids::FleetId;
 
-/// Waits that are remembered, of all fleets together.
+/// Maximum number of waits that are remembered, of all fleets together.
 const WAITS_KEPT: usize = 1_000;
 
 /// The newest waits, each under a key: for the broker the fleet, for the matchmaker the queue.
@@ -23,7 +23,7 @@ impl<K> Default for Waits<K> {
     }
 }
 
-/// What some waits come to.
+/// A summary of some waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Shares {
     pub(crate) seen: usize,
@@ -36,11 +36,11 @@ pub(crate) struct Shares {
 pub struct TypicalWait {
     /// The fleet whose servers took them; `None` for all.
     pub fleet: Option<FleetId>,
-    /// How many were seen.
+    /// The number of waits.
     pub seen: usize,
-    /// Half of them waited at most so long.
+    /// Their median.
     pub p50: Duration,
-    /// Nine in ten of them waited at most so long.
+    /// Their 90th percentile.
     pub p90: Duration,
 }
 
@@ -52,7 +52,7 @@ impl<K> Waits<K> {
         self.newest.push_back((of, wait));
     }
 
-    /// Of those whose key is wanted, the shortest first.
+    /// The waits with a wanted key, in ascending order.
     pub(crate) fn sorted(&self, wanted: impl Fn(&K) -> bool) -> Vec<Duration> {
         let found = self.newest.iter().filter(|(of, _)| wanted(of));
         let mut waits: Vec<Duration> = found.map(|(_, wait)| *wait).collect();
@@ -62,7 +62,7 @@ impl<K> Waits<K> {
 }
 
 impl Shares {
-    /// Of waits of which the shortest comes first; `None` if there is none.
+    /// Of waits in ascending order; `None` if there are none.
     pub(crate) fn of(sorted: &[Duration]) -> Option<Self> {
         let share =
             |tenths: usize| sorted.get((sorted.len() * tenths).div_ceil(10).saturating_sub(1)).copied();
@@ -71,7 +71,7 @@ impl Shares {
 }
 
 impl Waits {
-    /// Of one fleet, or of all; `None` if none was seen.
+    /// Of one fleet, or of all; `None` if there are none.
     pub(crate) fn typical(&self, fleet: Option<&FleetId>) -> Option<TypicalWait> {
         let waits = self.sorted(|of| fleet.is_none() || of.as_ref() == fleet);
         let Shares { seen, p50, p90 } = Shares::of(&waits)?;

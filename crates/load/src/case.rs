@@ -1,8 +1,8 @@
-//! The queues that are measured, and who comes to them.
+//! The queues that are measured, and the tickets that come to them.
 //!
-//! A pool that waits has to have a reason to: its tickets are far from one another by the very rule that the case is
-//! about, and lie in it side by side. They are made in *neighbourhoods*: within one, tickets are in reach of one another
-//! and still make no match; from one to the next nobody can play.
+//! Waiting tickets need a reason to wait: they are far from one another by the very rule that the case is about, and
+//! are otherwise neighbours in the pool. They are made in *neighbourhoods*: within one, tickets are in reach of one
+//! another but do not make a match; tickets of different neighbourhoods can never play together.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::tickets::{self, Random};
 const APART: f64 = 1_000.0;
 /// The widest window of the skill rule.
 const WIDEST: u32 = 200;
-/// The longest round trip that a player bears, in milliseconds.
+/// Maximum round trip that is acceptable to a player, in milliseconds.
 const BEARABLE: u32 = 80;
 
 /// A queue that is measured.
@@ -32,7 +32,7 @@ pub enum Case {
     Parties,
 }
 
-/// A ticket to be, as the plain scan sees it too.
+/// A ticket to be started, as the plain scan sees it too.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Wish {
     pub(crate) neighbourhood: u32,
@@ -42,14 +42,14 @@ pub struct Wish {
     pub(crate) latencies: [u32; 3],
 }
 
-/// The tickets of a neighbourhood that waits: their players, and which regions they can bear.
+/// The waiting tickets of a neighbourhood: their players, and their acceptable regions.
 type Pattern = &'static [(u8, [bool; 3])];
 
 const ALL: [bool; 3] = [true, true, false];
 const EU: [bool; 3] = [true, false, false];
 const US: [bool; 3] = [false, true, false];
 const LONE: Pattern = &[(1, ALL)];
-/// Five players where ten are needed; twelve whose parties make no teams of five; ten who share no region.
+/// Five players where ten are needed; twelve whose parties make no teams of five; ten without a common region.
 const PARTIES: [Pattern; 3] = [
     &[(1, ALL), (2, ALL), (2, ALL)],
     &[(4, ALL), (4, ALL), (4, ALL)],
@@ -57,7 +57,7 @@ const PARTIES: [Pattern; 3] = [
 ];
 
 impl Case {
-    /// Every case.
+    /// All cases.
     pub const ALL: [Self; 3] = [Self::Equality, Self::Skill, Self::Parties];
 
     /// Its name on a command line.
@@ -88,7 +88,7 @@ impl Case {
     /// The settings, with tickets that expire after `expiration`.
     ///
     /// # Errors
-    /// None: the queue's name is one.
+    /// None: the queue's name is valid.
     pub fn settings(self, expiration: Duration) -> Result<Settings, BadId> {
         let queues = BTreeMap::from([(QueueId::new(QUEUE)?, self.queue(expiration))]);
         Ok(tickets::settings(queues))
@@ -119,16 +119,16 @@ impl Case {
         }
     }
 
-    /// The `at`-th of the tickets that make up a neighbourhood; `None` behind the last.
+    /// The `at`-th ticket of a neighbourhood; `None` behind the last.
     pub(crate) fn lonely(self, neighbourhood: u32, at: usize, random: &mut Random) -> Option<Wish> {
         let (players, bears) = *self.pattern(neighbourhood).get(at)?;
         let rating = APART * f64::from(neighbourhood);
         Some(Wish { neighbourhood, rating, players, latencies: latencies(bears, random) })
     }
 
-    /// One that comes to a neighbourhood, near enough for those who wait there, at once or when it has waited.
+    /// An arrival in a neighbourhood, close enough to the tickets that wait there, at once or after a wait.
     pub(crate) fn neighbour(self, neighbourhood: u32, random: &mut Random) -> Wish {
-        // Of ten players each has to wait for all others, so they are nearer; some wait for the first step still.
+        // Each of ten players has to wait for all others, so they are closer; some still wait for the first step.
         let off = f64::from(random.below(if self == Self::Parties { WIDEST / 5 } else { WIDEST }));
         let rating = APART * f64::from(neighbourhood) + off;
         let players = if self == Self::Parties { random.any_of(&[1, 1, 2, 3], 1) } else { 1 };
@@ -136,7 +136,7 @@ impl Case {
         Wish { neighbourhood, rating, players, latencies: latencies(bears, random) }
     }
 
-    /// One of a crowd of `all` that comes at once: most can play with many.
+    /// One ticket of a crowd of `all` that arrive at once: most can play with many others.
     pub(crate) fn of_crowd(self, all: u32, random: &mut Random) -> Wish {
         let neighbourhood = if self == Self::Equality { random.below(all.div_ceil(10)) } else { 0 };
         let players = if self == Self::Parties { random.any_of(&[1, 1, 2, 3], 1) } else { 1 };
@@ -145,10 +145,10 @@ impl Case {
         Wish { neighbourhood, rating, players, latencies }
     }
 
-    /// What the `number`-th ticket asks for.
+    /// The order of the `number`-th ticket.
     ///
     /// # Errors
-    /// None: the names made here are ids.
+    /// None: the names made here are valid ids.
     pub(crate) fn spec(self, number: usize, wish: &Wish) -> Result<TicketSpec, BadId> {
         let players = (0..wish.players).map(|of| {
             let mut player = Player::new(PlayerId::new(&format!("player-{number}-{of}"))?);
@@ -173,7 +173,7 @@ impl Case {
         })
     }
 
-    /// Whether two can be in one match after so long a wait of both that the skill rule allows `window`.
+    /// Whether two tickets can be in one match after they both waited until the skill rule allows `window`.
     pub(crate) fn go_together(self, one: &Wish, other: &Wish, window: f64) -> bool {
         let near = || (one.rating - other.rating).abs() <= window;
         let both_bear = |(a, b): (&u32, &u32)| *a <= BEARABLE && *b <= BEARABLE;

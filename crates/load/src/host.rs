@@ -25,7 +25,7 @@ pub enum Failure {
     Id(BadId),
     /// The matchmaker wrongly refused something.
     Refused(Refusal),
-    /// It never runs out of work at one point in time.
+    /// It never becomes idle at one point in time.
     Stuck,
 }
 
@@ -49,7 +49,7 @@ impl From<BadId> for Failure {
     }
 }
 
-/// What became of a ticket.
+/// The fate of a ticket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
     Matched,
@@ -66,7 +66,7 @@ pub(crate) struct Host {
     /// Matches whose players can connect soon.
     formed: VecDeque<MatchId>,
     pub(crate) matches: usize,
-    /// Tickets that stopped waiting since this was last taken, by number.
+    /// Tickets that stopped waiting since the last call, by number.
     pub(crate) outcomes: Vec<(usize, Outcome)>,
     pub(crate) ticks: Times,
     pub(crate) starts: Times,

@@ -1,4 +1,4 @@
-//! Inputs of the matchmaker that were made to be bad, and the longest step that comes of them.
+//! Deliberately bad inputs for the matchmaker, and their longest step.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,43 +18,43 @@ use crate::host::Failure;
 use crate::tickets::{self, Random};
 use crate::times::{Times, Watch, millis};
 
-/// Longest step that is good enough.
+/// Maximum acceptable duration of a step.
 pub const GOAL: Duration = Duration::from_millis(20);
-/// Ticks that are measured.
+/// Number of measured ticks.
 const TICKS: u64 = 50;
-/// Tickets of each queue whose sizes fill no teams.
+/// Tickets per queue whose sizes fill no teams.
 const OF_ODD_SIZES: u32 = 20;
-/// Players of a large party, and how many each of them has blocked.
+/// Players of a large party, and how many players each of them has blocked.
 const PARTY: u32 = 51;
 const BLOCKED: u32 = 200;
-/// Large parties at most, because each takes half a megabyte.
+/// Maximum number of large parties, because each takes half a megabyte.
 const MAX_PARTIES: u32 = 2_000;
-/// Players of the match whose players wait in several queues, at most.
+/// Maximum number of players of the match whose players wait in several queues.
 const PLAYERS: u32 = 1_000;
-/// Players of a party that one of them has in each of the other queues.
+/// Players of the party that each of them has in each of the other queues.
 const STRANGERS: u32 = 100;
 
-/// What is bad about it.
+/// What makes the input bad.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hostile {
-    /// A thousand queues with three teams of one to sixteen, configured at once; tickets of odd sizes that are explained.
+    /// A thousand queues with three teams of one to sixteen, configured at once; explained tickets of odd sizes.
     Explained,
-    /// A thousand queues whose matches a hook forms.
+    /// A thousand queues with a hook that forms their matches.
     Formers,
-    /// Parties of 51, each player of which has blocked 200 others.
+    /// Parties of 51 players, each of whom has blocked 200 others.
     Blocked,
-    /// A match of a thousand, each player of which waits in three other queues.
+    /// A match of a thousand players, each of whom waits in three other queues.
     Several,
-    /// A match of a thousand, each player of which waits in three other queues, in parties of a hundred.
+    /// A match of a thousand players, each of whom waits in three other queues, in parties of a hundred.
     SeveralParties,
 }
 
-/// What was found.
+/// Result for an input.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// What it is about.
+    /// The input.
     pub hostile: Hostile,
-    /// Tickets that came.
+    /// Number of tickets.
     pub tickets: u32,
     /// Every tick.
     pub ticks: Times,
@@ -62,14 +62,14 @@ pub struct Found {
     pub inputs: Times,
     /// Every explanation.
     pub explained: Times,
-    /// How long it took to say when the next tick is due, each time.
+    /// How long it took to compute the next deadline, each time.
     pub deadlines: Times,
-    /// The work that is outstanding at a start, found and taken over.
+    /// A start with all the outstanding work.
     pub outstanding: Duration,
 }
 
 impl Found {
-    /// The longest step, explanation or start, by the processor's clock.
+    /// The longest step, explanation or start, in CPU time.
     #[must_use]
     pub fn longest(&self) -> Duration {
         let all = [&self.ticks, &self.inputs, &self.explained, &self.deadlines];
@@ -78,7 +78,7 @@ impl Found {
 }
 
 impl Hostile {
-    /// Every one.
+    /// All inputs.
     pub const ALL: [Self; 5] =
         [Self::Explained, Self::Formers, Self::Blocked, Self::Several, Self::SeveralParties];
 
@@ -126,7 +126,7 @@ fn name(queue: usize) -> Result<QueueId, BadId> {
     QueueId::new(&format!("queue-{queue:03}"))
 }
 
-/// A ticket of so many players; those who are blocked by each come with it.
+/// A ticket of this many players, each with their own blocked players.
 fn ticket(
     number: u32,
     queue: usize,
@@ -142,10 +142,10 @@ fn ticket(
     Ok(Command::Start { id: Some(TicketId::new(&number.to_string())?), spec })
 }
 
-/// Lets so many tickets come, or fewer where they are large.
+/// Starts this many tickets, or fewer if they are large.
 ///
 /// # Errors
-/// The matchmaker does not do its part.
+/// The matchmaker fails.
 pub fn run(hostile: Hostile, count: u32) -> Result<Found, Failure> {
     let mut driver = Driver::new();
     driver.call(hostile.settings().map(|settings| Command::Configure { settings }))?;
@@ -172,7 +172,7 @@ pub fn run(hostile: Hostile, count: u32) -> Result<Found, Failure> {
     Ok(found)
 }
 
-/// In each queue some of odd sizes; then all others in the first.
+/// Some of odd sizes in each queue; then all others in the first.
 fn explained(driver: &mut Driver, found: &mut Found) -> Result<(), Failure> {
     let nobody = |_| Ok(Vec::new());
     let (mut random, mut started) = (Random(7), 0);
@@ -185,7 +185,7 @@ fn explained(driver: &mut Driver, found: &mut Found) -> Result<(), Failure> {
     };
     let queues = (found.tickets / OF_ODD_SIZES).min(u32::try_from(MAX_QUEUES).unwrap_or(u32::MAX));
     for queue in 0..queues {
-        // Two of a size at most, so that no three make three teams.
+        // At most two of a size, so that no three make three teams.
         let mut left = BTreeMap::new();
         let first = started;
         while started - first < OF_ODD_SIZES {
@@ -244,11 +244,11 @@ fn formers(driver: &mut Driver, found: &mut Found) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Each has blocked somebody of nearly every other party.
+/// Each player has blocked one of nearly every other party.
 fn blocked(driver: &mut Driver, found: &mut Found) -> Result<(), Failure> {
     found.tickets = found.tickets.min(MAX_PARTIES);
     let count = found.tickets;
-    // One text for each player, however many have blocked them.
+    // One text per player, no matter how many have blocked them.
     let all = (0..count).map(|number| PlayerId::new(&format!("p{number}-0")));
     let all: Vec<PlayerId> = all.collect::<Result<_, BadId>>()?;
     for number in 0..count {
@@ -269,8 +269,8 @@ fn blocked(driver: &mut Driver, found: &mut Found) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One match, whose server cannot be had at first, so that all of them come back; then their players can connect. In the
-/// other queues each waits in a party of `party`, whose sizes fill no teams.
+/// One match that gets no server at first, so that all its tickets return; then its players can connect. In the other
+/// queues each player waits in a party of `party`, whose sizes fill no teams.
 fn several(driver: &mut Driver, found: &mut Found, party: u32) -> Result<(), Failure> {
     let players = PLAYERS.min(found.tickets / MAX_QUEUES_PER_PLAYER) / 2 * 2;
     found.tickets = players * MAX_QUEUES_PER_PLAYER;

@@ -1,4 +1,4 @@
-//! Each kind of rule, and of pool, that makes searches long: how long the longest tick and the longest input take.
+//! Rules and pools that make searches long: the longest tick and the longest input for each.
 //!
 //! Many tickets wait that cannot play with one another, so that searches run up to their limits.
 
@@ -26,13 +26,13 @@ pub const GOAL: Duration = Duration::from_millis(10);
 pub enum Kind {
     /// Parties of three and four that cannot form a team of five.
     Mixed,
-    /// Teams that must be even, of players who are each far stronger than the one before.
+    /// Teams that must be even, with each player far stronger than the one before.
     Outliers,
     /// Players with long block lists.
     Blocked,
-    /// An expression that no two tickets satisfy, and that no index helps with.
+    /// An expression that is false for every two tickets, and that no index helps with.
     Required,
-    /// An expression that prefers some.
+    /// An expression that makes some tickets preferred.
     Preferred,
     /// Matches of a thousand, of parties of four and of seven.
     Large,

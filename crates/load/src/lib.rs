@@ -1,12 +1,12 @@
 //! Loads under which the matchmaker is measured, and their results.
 //!
-//! A crate of its own, because both the benchmark of `crates/domain` and `sortie bench matchmaker` use it, and because
-//! it reads clocks, which nothing in `crates/domain` does.
+//! A separate crate, because both the benchmark of `crates/domain` and `sortie bench matchmaker` use it, and because it
+//! reads clocks, which nothing in `crates/domain` does.
 //!
 //! | where | what |
 //! |---|---|
 //! | [`case`] | the queues, and their tickets |
-//! | [`steady`] | many wait, and about as many leave as come |
+//! | [`steady`] | many tickets wait, and about as many leave as arrive |
 //! | [`crowd`] | all tickets at once |
 //! | [`rare`] | expensive steps: new rules, a restart, the answer of a hook |
 //! | [`kinds`] | each kind of rule and pool that makes searches long |

@@ -32,9 +32,9 @@ pub struct Rare {
     pub configure: Duration,
     /// The ticks after that.
     pub after_configure: Times,
-    /// Taking a snapshot. Its host does that while nothing else is asked.
+    /// Taking a snapshot. The host does that while no other input is processed.
     pub snapshot: Duration,
-    /// Restoring a machine from it, at start.
+    /// Restoring a machine from it, at startup.
     pub restore: Duration,
     /// The ticks after that.
     pub after_restore: Times,

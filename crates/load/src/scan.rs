@@ -1,6 +1,6 @@
 //! The plain way to make matches: for a ticket, look through all others, oldest first, for enough that go with all
-//! those chosen so far. It leaves out most of the work: no ids, no events, no widening, and parties are assigned to
-//! teams by luck.
+//! those chosen so far. It leaves out most of the work: no ids, no events, no widening, and the assignment of parties
+//! to teams is not optimized.
 
 use std::time::Duration;
 

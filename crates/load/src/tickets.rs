@@ -1,4 +1,4 @@
-//! What the loads have in common: room for all who wait, their tickets, a hook that forms matches.
+//! Shared parts of the loads: settings with enough room, tickets, a hook that forms matches.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +19,7 @@ impl Random {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        // Below `end`, so it fits.
+        // It is below `end`, so it fits.
         ((self.0 >> 16) % if end == 0 { 1 } else { end as u64 }) as u32
     }
 
@@ -28,7 +28,7 @@ impl Random {
     }
 }
 
-/// Settings with these queues, which have room for all tickets of a load.
+/// Settings with these queues, with room for all tickets of a load.
 pub(crate) fn settings(queues: BTreeMap<QueueId, Queue>) -> Settings {
     Settings { queues, waiting_bytes: WAITING_BYTES, ..Settings::default() }
 }
@@ -47,10 +47,10 @@ pub(crate) fn spec(queue: QueueId, players: Vec<Player>) -> TicketSpec {
     }
 }
 
-/// A hook that forms matches, which has time enough for every load.
+/// A hook that forms matches, with a timeout that is long enough for every load.
 ///
 /// # Errors
-/// None: its name is an id.
+/// None: its name is valid.
 pub(crate) fn former() -> Result<Hook, BadId> {
     let (id, about) = (HookId::new("former")?, HookPoint::FormMatch);
     let (timeout, on_failure) = (Duration::from_secs(600), OnFailure::Refuse);

@@ -225,7 +225,7 @@ mod tests {
         for (top, field) in [
             (None, "entity: "),
             (Some(Entity::default()), "entity: "),
-            (Some(an_account("a")), "entity: the metadata of the top entity must hold `queue_name`"),
+            (Some(an_account("a")), "entity: the metadata of the top entity must contain `queue_name`"),
             (Some(empty), "entity.metadata: entry \"odd\" must have one of"),
             (Some(elsewhere), "entity.metadata.queue_name: must be a text"),
         ] {

@@ -250,7 +250,10 @@ async fn a_ticket_that_came_back_without_a_server_says_from_which_match_and_why_
         (&told["requeues"], &told["lost"]),
         (&json!(1), &json!({"match_id": first, "reason": reason}))
     );
-    says(&told, &format!("It came back once because no server could be had: the match {first} ({reason})."));
+    says(
+        &told,
+        &format!("It returned to the queue once because no server was found: the match {first} ({reason})."),
+    );
 
     server.clock.advance(Duration::from_secs(600));
     let failed = |record: &sortie_domain::machine::Record<Event>| matches!(&record.event, Event::TicketFailed { ticket, .. } if ticket.ticket.as_str() == other);

@@ -130,8 +130,8 @@ async fn what_a_ticket_may_not_be_is_refused_and_leaves_no_trace() {
             "invalid_field",
             "entity: the metadata of the top entity must",
         ),
-        (mixture, 400, "invalid_field", "entity: entity \"party-1\" holds accounts and groups"),
-        (group("duel", &["p1", "p1"]), 400, "invalid_field", "entity: player p1 is in it twice"),
+        (mixture, 400, "invalid_field", "entity: entity \"party-1\" contains accounts and groups"),
+        (group("duel", &["p1", "p1"]), 400, "invalid_field", "entity: names player p1 twice"),
         (group("duel", &["p1", "p2"]), 400, "invalid_field", "entity: has 2 players, and a team"),
         (
             alone("none", "p1"),

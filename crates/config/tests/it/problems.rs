@@ -195,7 +195,7 @@ fn each_bad_setting_of_a_fleet_is_one_problem() {
     );
     one(
         &fleet("max = 1\nrequirements = 'MatchProperties.map =='"),
-        "fleets.b.requirements: no valid JMESPath expression: at character 22",
+        "fleets.b.requirements: not a valid JMESPath expression: at character 22",
     );
     one(&fleet("max = 1\nready_deadline = '25h'"), "fleets.b.ready_deadline: must be from 1s to 1day");
     one(&fleet("max = 1\ngame = 'a'"), "fleets.b.version: is required with `game`");

@@ -1,8 +1,8 @@
 //! Free seats of running matches: who offers them, who gets them.
 //!
-//! An offer stands for what a server says is free now. A ticket that is to get seats takes them off the offer at once,
-//! so that no seat is promised twice; that they are there is for the keeper of seats to confirm, and if it does not, the
-//! offer was not true and ends.
+//! An offer says what a server has reported as free. A ticket that is about to get seats takes them off the offer at
+//! once, so that no seat is promised twice. The broker has to confirm them; if it does not, the offer was wrong and
+//! ends.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -22,25 +22,25 @@ use crate::ids::{MatchId, QueueId, TicketId};
 use crate::match_spec::{MAX_CAPACITY, MAX_PLAYERS};
 use crate::size::Size;
 
-/// Most offers at a time.
+/// Maximum number of offers at a time.
 pub const MAX_OFFERS: usize = 100_000;
-/// What comparing a ticket with an offer costs, in comparisons of two numbers.
+/// The cost of comparing a ticket with an offer, in comparisons of two numbers.
 const COMPARE_COST: u64 = 50;
-/// What filing an offer costs, likewise.
+/// The cost of filing an offer, in comparisons.
 const FILE_COST: u64 = 500;
-/// Tickets that one offer is compared with at a time; the others follow.
+/// Maximum number of tickets that one offer is compared with at a time; the others follow.
 const TICKETS_PER_OFFER: usize = 256;
-/// Offers that a ticket is compared with at a time; the others follow.
+/// Maximum number of offers that a ticket is compared with at a time; the others follow.
 const OFFERS_AT_A_TIME: usize = 64;
-/// Offers, the oldest of the queue, that a ticket sees where [`BrokenRule::FewOffers`] is broken.
+/// The number of oldest offers of the queue that a ticket sees if [`BrokenRule::FewOffers`] is broken.
 const FEW_OFFERS: usize = 2;
-/// What one look of a ticket at offers may cost in a tick; then others have their turn.
+/// Maximum cost of one ticket's search for an offer in a tick; then others have their turn.
 const WORK_PER_LOOK: u64 = WORK_PER_TICK / 8;
-/// Looks that were cut and go on in one tick.
+/// Maximum number of cut searches for offers that continue in one tick.
 const SEEKERS_PER_TICK: usize = 1_024;
-/// Offers that one tick looks at.
+/// Maximum number of offers that one tick looks at.
 const OFFERS_PER_TICK: usize = 1_024;
-/// Most players of a match with free seats: those whom its order names, and as many as may have seats.
+/// Maximum number of players of a match with free seats: those that its order names, and the maximum number of seats.
 pub const MAX_OFFER_PLAYERS: usize = MAX_PLAYERS + MAX_CAPACITY as usize;
 
 impl Turn<'_> {
@@ -70,8 +70,7 @@ impl Turn<'_> {
         Reply::Done
     }
 
-    /// Refused where the ticket has gone on meanwhile, so that whoever keeps the seats gives them to others. To say it
-    /// twice is no fault.
+    /// Refused if the ticket no longer waits for the seats, so that the caller gives them to others. Idempotent.
     pub(super) fn seated(
         &mut self,
         id: &TicketId,
@@ -95,7 +94,7 @@ impl Turn<'_> {
         }
     }
 
-    /// The seats were not there: whatever else was offered of that match is not either.
+    /// The seats were not there, so the rest of that match's offer is not trusted either.
     pub(super) fn not_seated(&mut self, id: &TicketId, match_id: &MatchId) -> Reply {
         if self.is_seating(id, match_id) {
             self.withdraw_seats(match_id.clone());
@@ -113,8 +112,8 @@ impl Turn<'_> {
         )
     }
 
-    /// Gives a waiting ticket seats of the oldest offer that suits it. A look that was cut is not begun anew: it goes on
-    /// where it was cut, and after it there is another.
+    /// Gives a waiting ticket seats of the oldest suitable offer. A search that was cut is not restarted: it resumes
+    /// where it was cut, and another one follows it.
     pub(super) fn take_seats(&mut self, slot: Slot, place: u64) -> Sought {
         if let Some(seek) = self.maker.beside.due.seekers.get_mut(&place) {
             seek.again = true;
@@ -123,7 +122,7 @@ impl Turn<'_> {
         self.seek_seats(slot, place, 0)
     }
 
-    /// Compares a ticket with the offers behind a place that may suit it, the oldest first.
+    /// Compares a ticket with possibly suitable offers behind a place, oldest first.
     fn seek_seats(&mut self, slot: Slot, place: u64, after: u64) -> Sought {
         let Some(waiting) = self.maker.beside.pools.get(slot) else { return Sought::Nothing };
         let (id, queue) = (waiting.profile.id.clone(), waiting.queue.clone());
@@ -163,7 +162,7 @@ impl Turn<'_> {
         found
     }
 
-    /// Goes on with looks at offers that were cut, each where it was.
+    /// Continues searches for offers that were cut, each where it stopped.
     pub(super) fn seek_on(&mut self, most: u64) {
         let due = &self.maker.beside.due;
         let behind = due.seekers.range((Bound::Excluded(due.sought), Bound::Unbounded)).chain(&due.seekers);
@@ -190,7 +189,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Compares some of the offers of queues that take seats at this time with waiting tickets, the oldest first.
+    /// Compares some of the offers of queues that take seats at this time with waiting tickets, oldest first.
     pub(super) fn look_at_offers(&mut self, when: Backfill, most: u64) {
         for _ in 0..OFFERS_PER_TICK {
             if !self.has_room(most) {
@@ -204,7 +203,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Where the rules of a queue are new, or the process is: all of its offers are due, some in each tick.
+    /// If the rules of a queue or the process are new, all of its offers are due, some in each tick.
     pub(super) fn sweep_offers(&mut self) {
         let mut left = OFFERS_PER_TICK;
         while left > 0 {
@@ -222,7 +221,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Gives a ticket seats of an offer, if it is large enough and suits.
+    /// Gives a ticket seats of an offer if there are enough and they suit.
     fn give_seats(&mut self, slot: Slot, id: &TicketId, match_id: &MatchId) -> bool {
         self.work += COMPARE_COST;
         self.file_offer(match_id);
@@ -232,7 +231,7 @@ impl Turn<'_> {
         };
         let (rules, seats) = (&filed.rules, &filed.seats);
         if !Arc::ptr_eq(&waiting.rules, rules) {
-            // It has yet to enter under the rules in force, and looks at offers when it does.
+            // It has yet to enter under the rules in force, and looks for offers when it does.
             return false;
         }
         let free = self.state().offers.get(match_id).map_or(0, |offered| offered.free);
@@ -252,7 +251,7 @@ impl Turn<'_> {
         true
     }
 
-    /// Files an offer under the rules in force, where it is not.
+    /// Files an offer under the rules in force, unless it is filed already.
     fn file_offer(&mut self, match_id: &MatchId) {
         let beside = &mut self.maker.beside;
         let Some(offered) = self.maker.state.offers.get(match_id).filter(|offered| offered.free > 0) else {
@@ -268,8 +267,8 @@ impl Turn<'_> {
         beside.offers.file(match_id.clone(), &offered.offer.queue, rules, seats, offered.free);
     }
 
-    /// Compares an offer with waiting tickets behind a place that it may suit, oldest first. Gives the place up to which it
-    /// has where there is more to be done.
+    /// Compares an offer with possibly suitable waiting tickets behind a place, oldest first. If there are more,
+    /// returns the place up to which it has come.
     fn look_for_takers(&mut self, match_id: &MatchId, from: u64, most: u64) -> Option<u64> {
         self.work += COMPARE_COST;
         let offered = self.state().offers.get(match_id).filter(|offered| offered.free > 0)?;
@@ -300,7 +299,7 @@ impl Turn<'_> {
             let line = self.state().index.lines.get(queue);
             let behind = (Bound::Excluded(from), Bound::Unbounded);
             let places = line.into_iter().flat_map(|line| line.by_place.range(behind));
-            // Those that are not in the pools yet look at offers when they get there.
+            // Those that are not in the pools yet look for offers when they get there.
             let waiting = places.filter_map(|(place, _)| Some((*place, pools.slot(*place)?)));
             waiting.take(TICKETS_PER_OFFER).collect()
         });
@@ -309,23 +308,23 @@ impl Turn<'_> {
     }
 }
 
-/// What came of a look at offers.
+/// The result of a search for an offer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Sought {
     /// The ticket gets seats.
     Taken,
     /// No offer suits it.
     Nothing,
-    /// It goes on in the next tick.
+    /// It continues in the next tick.
     Cut,
 }
 
-/// A look at offers that was cut.
+/// A search for an offer that was cut.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seek {
     /// It has seen the offers up to this place.
     after: u64,
-    /// The ticket demands less than when it began, so another look follows.
+    /// The ticket demands less than when the search began, so another one follows.
     again: bool,
 }
 

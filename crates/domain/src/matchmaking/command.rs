@@ -1,4 +1,4 @@
-//! What the matchmaker is asked, what it answers, and how it refuses.
+//! Commands to the matchmaker, its answers, and its refusals.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -13,181 +13,181 @@ use crate::ids::{HookId, MatchId, PlayerId, QueueId, RegionId, TicketId};
 use crate::properties::Properties;
 use crate::refusal::RefusalKind;
 
-/// What is asked of the matchmaker.
+/// A command to the matchmaker.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Command {
-    /// The configuration as the operator wrote it. Taken over where it differs from what the operator wrote before; so
-    /// that settings changed at run time outlive a restart, but not an edited file. Tickets of a queue that is gone
-    /// stay in it; it takes no new ones.
+    /// The configuration as the operator wrote it. Applied if it differs from what the operator wrote before, so that
+    /// settings changed at run time outlive a restart, but not an edited file. Tickets of a removed queue stay in it;
+    /// it takes no new ones.
     Configure {
-        /// All of it.
+        /// The whole configuration.
         settings: Settings,
     },
     /// Changes settings while running.
     Reconfigure {
-        /// All of them, as they are to be from now on.
+        /// All settings that are to be in force from now on.
         settings: Settings,
     },
     /// A player or a party wants to play.
     Start {
-        /// The ticket's id where the sender chose one.
+        /// The ticket's id, if the sender chose one.
         id: Option<TicketId>,
-        /// What is asked for.
+        /// The order.
         spec: TicketSpec,
     },
-    /// They do not want to any more. A match that it is in comes to nothing unless its players can connect already.
+    /// They no longer want to play. A match that the ticket is in is dissolved unless its players can connect already.
     Cancel {
-        /// Which ticket.
+        /// The ticket.
         id: TicketId,
     },
-    /// Their client is still there: a ticket with a `ttl` lives so long from now on.
+    /// The client is still there: a ticket's `ttl` starts again.
     Renew {
-        /// Which ticket.
+        /// The ticket.
         id: TicketId,
     },
-    /// A player agrees to a match.
+    /// A player accepts a match.
     Accept {
-        /// Which match.
+        /// The match.
         match_id: MatchId,
-        /// Who.
+        /// The player.
         player: PlayerId,
     },
-    /// A player does not.
+    /// A player declines a match.
     Decline {
-        /// Which match.
+        /// The match.
         match_id: MatchId,
-        /// Who.
+        /// The player.
         player: PlayerId,
     },
     /// The outcome of [`Effect::ValidateTicket`](super::Effect::ValidateTicket).
     TicketValidated {
-        /// Which ticket.
+        /// The ticket.
         ticket: TicketId,
-        /// Which hook.
+        /// The hook.
         hook: HookId,
-        /// What it said.
+        /// Its verdict.
         outcome: TicketVerdict,
     },
     /// The outcome of [`Effect::FormMatches`](super::Effect::FormMatches).
     MatchesFormed {
-        /// Which queue.
+        /// The queue.
         queue: QueueId,
-        /// Which round.
+        /// The round.
         round: u64,
-        /// The matches, or what is wrong with one; `None` where the hook failed.
+        /// The matches, each possibly invalid; `None` if the hook failed.
         matches: Option<Vec<Result<FormedMatch, String>>>,
     },
     /// The outcome of [`Effect::CheckMatch`](super::Effect::CheckMatch).
     MatchChecked {
-        /// Which match.
+        /// The match.
         match_id: MatchId,
-        /// Which hook.
+        /// The hook.
         hook: HookId,
-        /// What it said.
+        /// Its verdict.
         outcome: MatchVerdict,
     },
-    /// The outcome of [`Effect::Submit`](super::Effect::Submit): whoever finds servers has the match.
+    /// The outcome of [`Effect::Submit`](super::Effect::Submit): the broker has the match.
     Submitted {
-        /// Which match.
+        /// The match.
         match_id: MatchId,
     },
-    /// The outcome of [`Effect::Withdraw`](super::Effect::Withdraw): nobody looks for a server any more.
+    /// The outcome of [`Effect::Withdraw`](super::Effect::Withdraw): the broker no longer looks for a server.
     Withdrawn {
-        /// Which match.
+        /// The match.
         match_id: MatchId,
     },
-    /// No server could be had for a match.
+    /// No server was found for a match.
     NoServer {
-        /// Which match.
+        /// The match.
         match_id: MatchId,
-        /// Why, in words.
+        /// Why, as text.
         reason: String,
     },
     /// The players of a match can connect.
     MatchReady {
-        /// Which match.
+        /// The match.
         match_id: MatchId,
-        /// Where.
+        /// The connection details.
         connection: Connection,
     },
     /// A match is over.
     MatchEnded {
-        /// Which match.
+        /// The match.
         match_id: MatchId,
-        /// Why, in words.
+        /// Why, as text.
         reason: String,
     },
-    /// A running match has free seats. Takes the place of what was offered of that match before.
+    /// A running match has free seats. Replaces an earlier offer of the same match.
     OfferSeats {
-        /// Them.
+        /// The offer.
         offer: SeatOffer,
     },
-    /// A running match takes nobody any more.
+    /// A running match takes no more players.
     WithdrawSeats {
-        /// Which match.
+        /// The match.
         match_id: MatchId,
     },
     /// The outcome of [`Effect::Seat`](super::Effect::Seat): the ticket's players can connect.
     Seated {
-        /// Which ticket.
+        /// The ticket.
         ticket: TicketId,
-        /// To which match.
+        /// The match.
         match_id: MatchId,
-        /// Where.
+        /// The connection details.
         connection: Connection,
     },
-    /// The other outcome of [`Effect::Seat`](super::Effect::Seat): the ticket goes back to its place, and the match's
-    /// offer ends, since it was not true.
+    /// The other outcome of [`Effect::Seat`](super::Effect::Seat): the ticket returns to its place, and the match's
+    /// offer ends, since it was wrong.
     NotSeated {
-        /// Which ticket.
+        /// The ticket.
         ticket: TicketId,
-        /// Which match.
+        /// The match.
         match_id: MatchId,
     },
 }
 
-/// What a hook says of a ticket.
+/// A hook's verdict on a ticket.
 #[derive(Clone, PartialEq, Debug)]
 pub enum TicketVerdict {
     /// It may wait.
     Accept {
-        /// In which queue; `None` for that which it is in.
+        /// The queue; `None` for the current one.
         queue: Option<QueueId>,
-        /// Its properties from now on; `None` leaves them.
+        /// Its new properties; `None` leaves them unchanged.
         properties: Option<Properties>,
-        /// All ratings of the players that are named, from now on; the others keep theirs.
+        /// The complete new ratings of the named players; the others keep theirs.
         ratings: BTreeMap<PlayerId, BTreeMap<Box<str>, f64>>,
     },
-    /// It may not.
+    /// It is refused.
     Refuse {
-        /// Why, in words for the player.
+        /// Why, as text for the player.
         reason: String,
     },
-    /// The hook failed: its default counts.
+    /// The hook failed: its default is used.
     Failed,
 }
 
 impl TicketVerdict {
-    /// It may wait as it is.
+    /// It may wait unchanged.
     pub const ACCEPT: Self = Self::Accept { queue: None, properties: None, ratings: BTreeMap::new() };
 }
 
-/// What a hook says of a match.
+/// A hook's verdict on a match.
 #[derive(Clone, PartialEq, Debug)]
 pub enum MatchVerdict {
     /// It may be played.
     Accept {
-        /// Its properties from now on; `None` leaves them.
+        /// Its new properties; `None` leaves them unchanged.
         properties: Option<Properties>,
-        /// The properties of these players from now on.
+        /// The new properties of these players.
         player_properties: BTreeMap<PlayerId, Properties>,
     },
-    /// It may not: its tickets fail.
+    /// It is refused: its tickets fail.
     Refuse {
-        /// Why, in words for the players.
+        /// Why, as text for the players.
         reason: String,
     },
-    /// The hook failed: its default counts.
+    /// The hook failed: its default is used.
     Failed,
 }
 
@@ -196,31 +196,31 @@ pub enum MatchVerdict {
 pub struct FormedMatch {
     /// Tickets, by team.
     pub teams: Vec<Vec<TicketId>>,
-    /// Where it is to be played; `None` where that does not matter.
+    /// The region; `None` if it does not matter.
     pub region: Option<RegionId>,
 }
 
-/// The good answers.
+/// A successful answer.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Reply {
     /// Done, or nothing to do.
     Done,
-    /// To `Start`: the ticket, or that which was begun under its key before.
+    /// To `Start`: the new ticket, or the one that was started under its key before.
     Started {
         /// Its id.
         ticket: TicketId,
     },
     /// To `Cancel`, `Renew`: the ticket as it is now.
     Ticket(Ticket),
-    /// To `Accept`, `Decline`: the match as it is now; `None` if it came to nothing.
+    /// To `Accept`, `Decline`: the match as it is now; `None` if it was dissolved.
     Formation(Option<Formation>),
     /// To `MatchesFormed`.
     Formed {
-        /// How many matches were taken.
+        /// The number of matches taken.
         taken: usize,
-        /// Why others were not: their numbers from 0, and what is wrong with each.
+        /// Why others were not taken: their numbers from 0, and what is wrong with each.
         ignored: Vec<(usize, String)>,
-        /// How many of them the next ticks look at, because they are more than one step may take.
+        /// The number of matches left for the next ticks, because they are more than one step may take.
         left: usize,
     },
 }
@@ -232,48 +232,48 @@ pub enum Refusal {
     InvalidField {
         /// Its name.
         field: &'static str,
-        /// What would be right.
+        /// What would be valid.
         problem: String,
     },
     /// No queue of that name takes tickets.
     QueueNotFound {
         /// The name.
         queue: QueueId,
-        /// The queue that is most likely meant.
+        /// The queue that was most likely meant.
         meant: Option<QueueId>,
     },
     /// No ticket of that id is known.
     TicketNotFound(TicketId),
     /// No match of that id is being made.
     MatchNotFound(MatchId),
-    /// A ticket of that id exists and is another one.
+    /// A different ticket with that id exists.
     TicketExists(TicketId),
-    /// The idempotency key was used for another ticket.
+    /// The idempotency key was used for a different ticket.
     KeyReused(TicketId),
-    /// The player is in a ticket that is not over: in this queue, or in as many queues as a player may wait in.
+    /// The player is in tickets that are not over: in one of this queue, or in as many queues as a player may wait in.
     PlayerWaits {
-        /// Who.
+        /// The player.
         player: PlayerId,
-        /// In which ticket.
+        /// The ticket.
         ticket: TicketId,
     },
-    /// The ticket cannot be replaced (any more): it does not wait.
+    /// The ticket cannot be replaced (any more), because it does not wait.
     NotWaiting {
-        /// Which.
+        /// The ticket.
         ticket: TicketId,
-        /// Where it stands, in words.
+        /// Its state, as text.
         standing: &'static str,
     },
     /// The ticket is over.
     TicketOver {
-        /// Which.
+        /// The ticket.
         ticket: TicketId,
         /// Its status.
         status: &'static str,
     },
     /// The match's players are not asked to accept (any more).
     NothingToAccept(MatchId),
-    /// The ticket waits for no seats of that match (any more): they are for others.
+    /// The ticket does not wait for seats of that match (any more): the seats are for others.
     SeatsNotWanted {
         /// The ticket.
         ticket: TicketId,
@@ -282,20 +282,20 @@ pub enum Refusal {
     },
     /// The player is not in the match.
     NotInMatch(PlayerId),
-    /// A rule of the queue lets no such ticket wait.
+    /// A rule of the queue does not let the ticket wait.
     RuleRefuses {
         /// The queue.
         queue: QueueId,
         /// The rule.
         rule: String,
     },
-    /// A hook that is built in refuses the ticket.
+    /// A built-in hook refuses the ticket.
     Refused(String),
-    /// It is larger than there is ever room for; the text says how many bytes are allowed.
+    /// It is larger than the total budget; the text says how many bytes are allowed.
     TooLarge(String),
     /// A limit is reached.
     TooMany {
-        /// Of what.
+        /// What is limited.
         what: &'static str,
         /// The limit.
         limit: usize,
@@ -396,14 +396,14 @@ impl fmt::Display for Refusal {
             }
             Self::TicketOver { ticket, status } => write!(f, "ticket {ticket} is over: it is {status}"),
             Self::NothingToAccept(id) => {
-                write!(f, "match {id} is not waiting for its players to accept it (any more)")
+                write!(f, "match {id} is not (or no longer) waiting for its players to accept it")
             }
             Self::SeatsNotWanted { ticket, match_id } => {
-                write!(f, "ticket {ticket} waits for no seats of match {match_id} any more; give them back")
+                write!(f, "ticket {ticket} no longer waits for seats of match {match_id}; release them")
             }
             Self::NotInMatch(player) => write!(f, "player {player} is not in this match"),
             Self::RuleRefuses { queue, rule } => {
-                write!(f, "rule `{rule}` of queue {queue} lets no such ticket wait")
+                write!(f, "rule `{rule}` of queue {queue} does not accept this ticket")
             }
             Self::Refused(problem) | Self::TooLarge(problem) => write!(f, "{problem}"),
             Self::TooMany { what, limit } => write!(f, "too many {what}: at most {limit} are allowed"),

@@ -1,16 +1,16 @@
-//! What expressions look at: tickets and offers as trees.
+//! Tickets and offers as trees: the input of expressions.
 //!
-//! A tree takes thirty times the memory of its text, and texts come from players. So trees are kept within a budget only,
-//! those made last, and made again where they are wanted again; what that costs is counted for who wanted them.
+//! A tree takes thirty times the memory of its text, and texts come from players. So only the newest trees are kept,
+//! within a budget, and others are rebuilt on demand; the cost is charged to the caller.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use core::cell::RefCell;
 
 use jmespath::Rcvar;
 
-/// Bytes of trees that are kept.
+/// Budget for kept trees, in bytes.
 const MAX_BYTES: usize = 64 << 20;
-/// What a byte of text takes as part of a tree, at most; and what each tree takes beside.
+/// Maximum size in memory of a byte of text as part of a tree; and the overhead of each tree.
 const BYTES_OF_BYTE: usize = 40;
 const BYTES_OF_TREE: usize = 2_048;
 
@@ -21,17 +21,17 @@ pub(crate) struct Documents {
 
 #[derive(Default)]
 struct Inner {
-    /// By place and edition, which no ticket or offer has in common with another, with the bytes of each.
+    /// By place and edition, which are unique to each ticket and offer, with the size of each in bytes.
     trees: BTreeMap<(u64, u16), (Rcvar, usize)>,
-    /// The oldest first.
+    /// Oldest first.
     order: VecDeque<(u64, u16)>,
     bytes: usize,
-    /// Bytes of text that were read, and what else looking at trees has cost, in comparisons of two numbers.
+    /// Bytes of text that were parsed, plus the other cost of looking at trees, in comparisons of two numbers.
     read: u64,
 }
 
 impl Documents {
-    /// The tree of what is at `place`, whose text has so many bytes. That of the place 0 is not kept.
+    /// The tree of the ticket or offer at `place`, whose text has this many bytes. That of the place 0 is not kept.
     pub(crate) fn get(&self, place: (u64, u16), text: usize, make: impl FnOnce() -> Rcvar) -> Rcvar {
         if let Some((tree, _)) = self.inner.borrow().trees.get(&place) {
             return Rcvar::clone(tree);
@@ -53,13 +53,13 @@ impl Documents {
         tree
     }
 
-    /// Counts what an expression has cost, in comparisons of two numbers.
+    /// Adds the cost of an expression, in comparisons of two numbers.
     pub(crate) fn spend(&self, work: u64) {
         self.inner.borrow_mut().read += work;
     }
 
-    /// What looking at trees has cost since this was last asked: a comparison of two numbers for each byte of text that was
-    /// read, and what expressions have cost.
+    /// The cost of looking at trees since the last call: a comparison of two numbers for each byte of text that was
+    /// parsed, plus the cost of expressions.
     pub(crate) fn take_read(&self) -> u64 {
         core::mem::take(&mut self.inner.borrow_mut().read)
     }

@@ -2,9 +2,10 @@
 //!
 //! An account is one player; a group or a match holds all accounts or all groups, never a mix. The metadata of the top
 //! entity names the queue (`queue_name`) and may hold `leader`, `idempotency_key`, `latencies` (a JSON object of region
-//! to milliseconds, where a fraction is rounded up) and `properties` (a JSON object); every other entry of it becomes a property. The metadata of
-//! an account may hold `latencies`, `ratings` (a JSON object of name to number) and `blocked` (a JSON list of
-//! player ids); every other entry becomes a property of the player, and a whole number among them a rating too.
+//! to milliseconds, where a fraction is rounded up) and `properties` (a JSON object); every other entry becomes a
+//! property. The metadata of an account may hold `latencies`, `ratings` (a JSON object of name to number) and `blocked`
+//! (a JSON list of player ids); every other entry becomes a property of the player, and if it is a whole number, also a
+//! rating.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -21,13 +22,13 @@ use super::model::{MAX_LATENCY, MAX_TICKET_PLAYERS, Party, Player, TicketSpec, w
 use crate::ids::{IdempotencyKey, PlayerId, QueueId, RegionId};
 use crate::properties::Properties;
 
-/// Deepest nesting of entities.
+/// Maximum nesting depth of entities.
 pub const MAX_ENTITY_DEPTH: usize = 4;
 
-/// What an entity is.
+/// The kind of an entity.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EntityKind {
-    /// Nothing that can play.
+    /// Unknown.
     Other,
     /// One player.
     Account,
@@ -37,7 +38,7 @@ pub enum EntityKind {
     Match,
 }
 
-/// What is noted of an entity under one name.
+/// A metadata value of an entity.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Metadata {
     /// A text.
@@ -51,13 +52,13 @@ pub enum Metadata {
 /// One entity of a tree.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entity {
-    /// Its id; of an account, the player's.
+    /// Its id; for an account, the player's.
     pub id: String,
-    /// What it is.
+    /// Its kind.
     pub kind: EntityKind,
-    /// What it holds.
+    /// The entities in it.
     pub entities: Vec<Self>,
-    /// What is noted of it.
+    /// Its metadata by name.
     pub metadata: BTreeMap<String, Metadata>,
 }
 
@@ -69,16 +70,16 @@ pub fn ticket(top: &Entity) -> Result<TicketSpec, Refusal> {
     let mut parties = Vec::new();
     collect(top, None, 0, &mut parties)?;
     let mut notes = Notes::of(top);
-    let queue = notes
-        .text("queue_name")?
-        .ok_or_else(|| Refusal::field("entity", "the metadata of the top entity must hold `queue_name`"))?;
+    let queue = notes.text("queue_name")?.ok_or_else(|| {
+        Refusal::field("entity", "the metadata of the top entity must contain `queue_name`")
+    })?;
     let queue = QueueId::new(&queue).map_err(|problem| Refusal::field("queue_name", problem))?;
     let leader = notes.text("leader")?;
     let leader = leader.map(|id| PlayerId::new(&id).map_err(|problem| Refusal::field("leader", problem)));
     let key = notes.text("idempotency_key")?;
     let key = key
         .map(|key| IdempotencyKey::new(&key).map_err(|problem| Refusal::field("idempotency_key", problem)));
-    // The latencies and properties of a lone account are its player's.
+    // The latencies and properties of a single account are its player's.
     let (latencies, properties) = match top.kind {
         EntityKind::Account => (BTreeMap::new(), notes.properties("properties")?),
         _ => (notes.latencies()?, notes.properties("properties")?),
@@ -114,7 +115,7 @@ fn collect(
             }
             let count: usize = parties.iter().map(|party| party.players.len()).sum();
             if count > MAX_TICKET_PLAYERS {
-                let problem = format!("holds more than {MAX_TICKET_PLAYERS} accounts");
+                let problem = format!("contains more than {MAX_TICKET_PLAYERS} accounts");
                 return Err(Refusal::field("entity", problem));
             }
             Ok(())
@@ -132,12 +133,13 @@ fn collect_children(entity: &Entity, depth: usize, parties: &mut Vec<Party>) -> 
     let accounts = entity.entities.iter().filter(|child| child.kind == EntityKind::Account).count();
     let groups = entity.entities.iter().filter(|child| child.kind == EntityKind::Group).count();
     if accounts > 0 && groups > 0 {
-        let problem =
-            format!("entity {id:?} holds accounts and groups; it must hold all accounts or all groups");
+        let problem = format!(
+            "entity {id:?} contains accounts and groups; it must contain only accounts or only groups"
+        );
         return Err(Refusal::field("entity", problem));
     }
     if accounts + groups == 0 {
-        let problem = format!("entity {id:?} holds neither accounts nor groups");
+        let problem = format!("entity {id:?} contains neither accounts nor groups");
         return Err(Refusal::field("entity", problem));
     }
     let party = (accounts > 0).then(|| {
@@ -150,12 +152,12 @@ fn collect_children(entity: &Entity, depth: usize, parties: &mut Vec<Party>) -> 
 
 fn player(entity: &Entity) -> Result<Player, Refusal> {
     if !entity.entities.is_empty() {
-        let problem = format!("account {:?} holds entities; it is one player", shown(&entity.id));
+        let problem = format!("account {:?} contains entities, but it is a single player", shown(&entity.id));
         return Err(Refusal::field("entity", problem));
     }
     let id = PlayerId::new(&entity.id).map_err(|problem| Refusal::field("entity.id", problem))?;
     let mut notes = Notes::of(entity);
-    // Those of the ticket, where the account is all of it.
+    // These belong to the ticket, if the account is the whole ticket.
     for name in ["queue_name", "leader", "idempotency_key", "properties"] {
         notes.entries.remove(name);
     }
@@ -171,7 +173,7 @@ fn player(entity: &Entity) -> Result<Player, Refusal> {
     Ok(Player { id, ratings, latencies, blocked, properties })
 }
 
-/// The metadata of an entity, taken apart.
+/// The parsed metadata of an entity.
 struct Notes {
     entries: BTreeMap<String, Metadata>,
 }
@@ -195,7 +197,7 @@ impl Notes {
             Some(Metadata::Json(text) | Metadata::Text(text)) => text,
             Some(Metadata::Integer(_)) => return Err(Refusal::field(name, "must be JSON")),
         };
-        // The limits and the check are those of properties.
+        // Limits and validation are those of properties.
         if text.len() > crate::properties::MAX_PROPERTIES_BYTES {
             return Err(Refusal::field(name, "is too long"));
         }
@@ -233,13 +235,13 @@ impl Notes {
         let Some(value) = self.json("blocked")? else { return Ok(Vec::new()) };
         let list = value.as_array().ok_or_else(|| Refusal::field("blocked", "must be a JSON list"))?;
         let players = list.iter().map(|value| {
-            let id = value.as_string().ok_or_else(|| Refusal::field("blocked", "must hold player ids"))?;
+            let id = value.as_string().ok_or_else(|| Refusal::field("blocked", "must contain player ids"))?;
             PlayerId::new(id).map_err(|problem| Refusal::field("blocked", problem))
         });
         players.collect()
     }
 
-    /// The object under `name`, with every other entry as a property of its own; all values as they were written.
+    /// The object under `name`, with every other entry as a separate property; all values stay as they were written.
     fn properties(&mut self, name: &'static str) -> Result<Properties, Refusal> {
         let text = match self.entries.get(name) {
             Some(Metadata::Json(text) | Metadata::Text(text)) => text.clone(),
@@ -257,7 +259,7 @@ impl Notes {
         self.with_rest("")
     }
 
-    /// The members of an object that was checked, and every other entry.
+    /// The members of a validated object, and every other entry.
     fn with_rest(&self, object: &str) -> Result<Properties, Refusal> {
         let mut members: BTreeMap<Cow<'_, str>, Cow<'_, str>> =
             json::by_name(object).into_iter().map(|(name, value)| (name, Cow::Borrowed(value))).collect();
@@ -284,7 +286,7 @@ impl Notes {
     }
 }
 
-/// An id as messages show it.
+/// An id for use in messages.
 fn shown(id: &str) -> &str {
     match id.char_indices().nth(crate::ids::MAX_ID_BYTES) {
         Some((end, _)) => id.get(..end).unwrap_or_default(),

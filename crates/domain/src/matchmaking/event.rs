@@ -1,4 +1,4 @@
-//! What the matchmaker decides: the only thing that changes its durable state; and what is to be done because of it.
+//! What the matchmaker decides: events, the only thing that changes its durable state, and the effects that follow.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -21,41 +21,41 @@ use crate::time::Timestamp;
 pub enum Event {
     /// The operator's configuration is in force.
     Configured {
-        /// All of it.
+        /// The whole configuration.
         settings: Arc<Settings>,
     },
     /// Settings were changed at run time.
     Reconfigured {
-        /// All of them, as they are from now on.
+        /// All settings that are in force from now on.
         settings: Arc<Settings>,
     },
     /// A ticket is taken.
     TicketStarted {
         /// Its id.
         id: TicketId,
-        /// What was asked for.
+        /// The order.
         spec: Arc<TicketSpec>,
         /// The queue that it is in.
         queue: QueueId,
-        /// The hook that is asked about it; `None` if it waits at once.
+        /// The hook that is asked about it; `None` if it waits immediately.
         check: Option<Check>,
-        /// The place that it takes over; `None` if it gets one of its own.
+        /// The place that it takes over; `None` if it gets its own.
         place: Option<QueuePlace>,
     },
-    /// A hook has nothing against a ticket.
+    /// A hook has accepted a ticket.
     TicketChecked {
-        /// Which.
+        /// The ticket.
         id: TicketId,
-        /// What is asked for from now on.
+        /// The order that is in force from now on.
         spec: Arc<TicketSpec>,
         /// The queue that it is in from now on.
         queue: QueueId,
         /// The hook that is asked next; `None` if it waits.
         check: Option<Check>,
-        /// How often hooks outside have moved it to another queue by now.
+        /// How often external hooks have moved it to another queue so far.
         moves: u32,
     },
-    /// A ticket was called off.
+    /// A ticket was cancelled.
     TicketCancelled {
         /// It and its players.
         ticket: Named,
@@ -64,28 +64,28 @@ pub enum Event {
     },
     /// The client of a ticket with a `ttl` is still there.
     TicketRenewed {
-        /// Which.
+        /// The ticket.
         id: TicketId,
     },
-    /// A ticket went wrong.
+    /// A ticket failed.
     TicketFailed {
         /// It and its players.
         ticket: Named,
-        /// What went wrong.
+        /// The cause.
         cause: FailCause,
         /// In the words of the hook or the broker; may be empty.
         detail: Arc<str>,
-        /// The hook by whose answer; `None` if it was none.
+        /// The hook whose answer made it fail; `None` if there was none.
         hook: Option<HookId>,
         /// The match that it was in; `None` if it was in none.
         match_id: Option<MatchId>,
     },
-    /// A ticket has waited as long as its queue lets it.
+    /// A ticket reached its queue's maximum wait.
     TicketTimedOut {
         /// It and its players.
         ticket: Named,
     },
-    /// Tickets are chosen for a match that its players or a hook have yet to agree to.
+    /// Tickets are chosen for a match that its players or a hook have yet to accept.
     MatchProposed {
         /// Its id.
         id: MatchId,
@@ -93,27 +93,27 @@ pub enum Event {
         queue: QueueId,
         /// Tickets, by team.
         teams: Arc<[Vec<Named>]>,
-        /// Where it is to be played.
+        /// The region.
         region: Option<RegionId>,
-        /// What is to be asked of the broker.
+        /// The order for the broker.
         spec: Arc<MatchSpec>,
-        /// By when players have to accept; `None` where they are not asked.
+        /// When players have to accept; `None` if they are not asked.
         accept_until: Option<Timestamp>,
-        /// The hook that is asked, where players are not.
+        /// The hook that is asked, if players are not.
         check: Option<Check>,
     },
-    /// A player agrees to a match.
+    /// A player accepts a match.
     MatchAccepted {
-        /// Which.
+        /// The match.
         id: MatchId,
-        /// Who.
+        /// The player.
         player: PlayerId,
     },
-    /// Players, or a hook, have nothing against a match; the next hook is asked.
+    /// Players or a hook have accepted a match; the next hook is asked.
     MatchChecked {
-        /// Which.
+        /// The match.
         id: MatchId,
-        /// What is to be asked of the broker.
+        /// The order for the broker.
         spec: Arc<MatchSpec>,
         /// The hook that is asked.
         check: Check,
@@ -126,101 +126,101 @@ pub enum Event {
         queue: QueueId,
         /// Tickets, by team.
         teams: Arc<[Vec<Named>]>,
-        /// Where it is to be played.
+        /// The region.
         region: Option<RegionId>,
-        /// What is asked of the broker.
+        /// The order for the broker.
         spec: Arc<MatchSpec>,
     },
-    /// Whoever finds servers has the match.
+    /// The broker has the match.
     MatchSubmitted {
-        /// Which.
+        /// The match.
         id: MatchId,
     },
-    /// A match comes to nothing. Its tickets that are not over go back to their places.
+    /// A match is dissolved. Its tickets that are not over return to their places.
     MatchDissolved {
-        /// Which.
+        /// The match.
         id: MatchId,
         /// Why.
         cause: DissolveCause,
-        /// Tickets that go back, with whether their players had heard of the match.
+        /// Tickets that return, and whether their players had heard of the match.
         returned: Vec<Named>,
-        /// Whether players had heard that a server is looked for.
+        /// Whether players had heard that the search for a server has begun.
         heard: bool,
-        /// Whether somebody looks for a server and has to be told.
+        /// Whether the broker is looking for a server and must be told to stop.
         withdraw: bool,
-        /// Why there is no server, in the words of the broker; may be empty.
+        /// Why there is no server, in the broker's words; may be empty.
         reason: Arc<str>,
     },
-    /// Nobody looks for a server for a dissolved match any more.
+    /// The broker no longer looks for a server for a dissolved match.
     MatchWithdrawn {
-        /// Which.
+        /// The match.
         id: MatchId,
     },
-    /// The players of a match can connect. The matchmaker is done with it.
+    /// The players of a match can connect. The matchmaker is done with the match.
     MatchReady {
-        /// Which.
+        /// The match.
         id: MatchId,
         /// Its tickets.
         tickets: Vec<Named>,
-        /// Where.
+        /// The connection details.
         connection: Arc<Connection>,
     },
     /// A running match has free seats.
     SeatsOffered {
-        /// Them.
+        /// The offer.
         offer: Arc<SeatOffer>,
     },
-    /// A running match takes nobody any more.
+    /// A running match takes no more players.
     SeatsWithdrawn {
-        /// Which.
+        /// The match.
         match_id: MatchId,
     },
-    /// A ticket is to get free seats.
+    /// A ticket is about to get free seats.
     SeatsTaken {
         /// Of which match.
         match_id: MatchId,
         /// It and its players.
         ticket: Named,
-        /// When it goes back to its place if nothing is heard.
+        /// When it returns to its place if there is no answer.
         until: Timestamp,
     },
     /// The players of a ticket can connect to a running match.
     TicketSeated {
-        /// Which match.
+        /// The match.
         match_id: MatchId,
         /// It and its players.
         ticket: Named,
-        /// Where.
+        /// The connection details.
         connection: Arc<Connection>,
     },
-    /// The free seats were none: the ticket goes back to its place.
+    /// The free seats did not exist: the ticket returns to its place.
     TicketReturned {
-        /// Which match.
+        /// The match.
         match_id: MatchId,
         /// It and its players.
         ticket: Named,
     },
     /// A hook is asked to form matches of the waiting tickets of a queue.
     RoundBegun {
-        /// Which queue.
+        /// The queue.
         queue: QueueId,
-        /// Counts up.
+        /// Sequential number.
         number: u64,
-        /// Tickets behind this place are looked at.
+        /// Tickets behind this place are included.
         after: u64,
         /// The hook.
         check: Check,
     },
-    /// It has answered, or its time is over.
+    /// The hook has answered, or has timed out.
     RoundEnded {
-        /// Which queue.
+        /// The queue.
         queue: QueueId,
-        /// Where the next round goes on.
+        /// Where the next round begins.
         after: u64,
     },
 }
 
-/// What the players of a ticket hear of an event.
+/// What the players of a ticket hear about an event.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Notice<'a> {
     /// The ticket.
@@ -229,11 +229,11 @@ pub struct Notice<'a> {
     pub players: &'a [PlayerId],
     /// Its status from now on.
     pub status: Status,
-    /// In words.
+    /// The explanation for players.
     pub message: String,
-    /// The stable name of why it is over; `None` where it is not, or its status says it.
+    /// The stable name of the cause of its end; `None` if it is not over, or if its status says it.
     pub reason: Option<&'static str>,
-    /// The match that it is in; where there is one.
+    /// The match that it is in, if any.
     pub match_id: Option<&'a MatchId>,
     /// Where its players connect, once they can.
     pub connection: Option<&'a Connection>,
@@ -270,8 +270,8 @@ impl Event {
         }
     }
 
-    /// What players hear of it: each change of a ticket's status once. For the start of a ticket that is
-    /// `players`, since the event has them in its specification only.
+    /// What players hear about it: each change of a ticket's status once. For the start of a ticket that is `players`,
+    /// since the event has them in its specification only.
     pub fn notices<'a>(&'a self, players: &'a mut Vec<PlayerId>) -> Vec<Notice<'a>> {
         let one = |named, status, message: &str| Vec::from([notice(named, status, message)]);
         match self {
@@ -411,60 +411,61 @@ fn formed_size(
     id.byte_size() + queue.byte_size() + teams + region + spec.byte_size()
 }
 
-/// Work outside that follows from the state. Doing one twice does no harm.
+/// External work that follows from the state. Repeating an effect does no harm.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Effect {
     /// Ask a hook about a ticket. Outcome: `TicketValidated`.
     ValidateTicket {
-        /// Which hook.
+        /// The hook.
         hook: HookId,
-        /// Which ticket.
+        /// The ticket.
         ticket: TicketId,
         /// The queue that it is in.
         queue: QueueId,
-        /// What was asked for.
+        /// The order.
         spec: Arc<TicketSpec>,
     },
-    /// Ask a hook to form matches of the tickets that [`Matchmaker::asked_about`](super::Matchmaker::asked_about) gives when
-    /// it is asked: a thousand rounds that are open at a start would be a million tickets. Outcome: `MatchesFormed`.
+    /// Ask a hook to form matches from the tickets that [`Matchmaker::asked_about`](super::Matchmaker::asked_about)
+    /// returns at the time of the call. They are not part of the effect: a thousand open rounds at a start would be a
+    /// million tickets. Outcome: `MatchesFormed`.
     FormMatches {
-        /// Which hook.
+        /// The hook.
         hook: HookId,
-        /// Of which queue.
+        /// The queue.
         queue: QueueId,
-        /// Which round.
+        /// The round.
         round: u64,
     },
     /// Ask a hook about a match. Outcome: `MatchChecked`.
     CheckMatch {
-        /// Which hook.
+        /// The hook.
         hook: HookId,
-        /// Which match.
+        /// The match.
         match_id: MatchId,
-        /// Of which queue.
+        /// The queue.
         queue: QueueId,
         /// Tickets, by team.
         teams: Arc<[Vec<Named>]>,
-        /// The match.
+        /// The order.
         spec: Arc<MatchSpec>,
     },
-    /// Have a server found for a match. Outcome: `Submitted`; later `MatchReady`, `NoServer` or `MatchEnded`.
+    /// Find a server for a match. Outcome: `Submitted`; later `MatchReady`, `NoServer` or `MatchEnded`.
     Submit {
-        /// Which match.
-        match_id: MatchId,
         /// The match.
+        match_id: MatchId,
+        /// The order.
         spec: Arc<MatchSpec>,
     },
-    /// No server is wanted for a match any more, and if it has one already, it is over. Outcome: `Withdrawn`.
+    /// The match no longer needs a server; if it has one already, it is ended. Outcome: `Withdrawn`.
     Withdraw {
-        /// Which match.
+        /// The match.
         match_id: MatchId,
     },
     /// Reserve seats of a running match, one for each player, all or none. Outcome: `Seated` or `NotSeated`.
     Seat {
-        /// Which match.
+        /// The match.
         match_id: MatchId,
-        /// For whom.
+        /// The ticket and its players.
         ticket: Named,
     },
 }

@@ -1,6 +1,6 @@
 //! Why a ticket still waits: as data.
 //!
-//! It is asked on the thread of the machine, so it looks at a bounded part of the queue: the tickets that have waited
+//! It runs on the thread of the machine, so it looks at a bounded part of the queue: the tickets that have waited
 //! longest. Nothing here changes anything.
 
 use alloc::boxed::Box;
@@ -23,20 +23,20 @@ use crate::size::Size;
 use crate::time::Timestamp;
 use crate::waits::Shares;
 
-/// Other tickets of the queue that one explanation looks at.
+/// Maximum number of other tickets of the queue that one explanation looks at.
 pub const MAX_LOOKED_AT: usize = 1_000;
-/// What one explanation may cost, in comparisons of two numbers: half of a tick, since players may ask for it.
+/// Maximum cost of one explanation, in comparisons of two numbers: half of a tick, since players may ask for it.
 const MAX_WORK: u64 = 100_000;
-/// What a look at another ticket costs, likewise.
+/// The cost of looking at another ticket, in comparisons.
 const LOOK_COST: u64 = 40;
-/// What finding out what it demands costs where that is not known, likewise.
+/// The cost of finding out another ticket's demands if they are not known, in comparisons.
 const PROFILE_COST: u64 = 300;
-/// Longest value that an explanation shows, in bytes.
+/// Maximum length of a value that an explanation shows, in bytes.
 const MAX_SHOWN: usize = 64;
-/// Tickets in reach that are named.
+/// Maximum number of tickets in reach that are named.
 pub const MAX_NAMED: usize = 20;
 
-/// What is known about why a ticket stands where it stands.
+/// Why a ticket is in its current state.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Explanation {
     /// The ticket.
@@ -47,70 +47,70 @@ pub struct Explanation {
     pub status: Status,
     /// How long its wait has counted.
     pub waited: Duration,
-    /// Older tickets that wait in the queue; `None` where it does not wait.
+    /// The number of older tickets that wait in the queue; `None` if it does not wait.
     pub ahead: Option<usize>,
-    /// Others that wait in the queue and have been looked at.
+    /// The number of other waiting tickets of the queue that were looked at.
     pub looked_at: usize,
-    /// Others that wait in the queue and have not been looked at.
+    /// The number of other waiting tickets of the queue that were not looked at.
     pub not_looked_at: usize,
-    /// How many of those looked at could be in one match with it.
+    /// The number of those looked at that could be in one match with it.
     pub in_reach: usize,
     /// Some of them, oldest first, at most [`MAX_NAMED`].
     pub named: Vec<TicketId>,
-    /// Players of those in reach, and its own.
+    /// The number of players of those in reach, including its own.
     pub players_in_reach: usize,
-    /// Players of a full match; `None` where nothing limits them.
+    /// Players of a full match; `None` if unlimited.
     pub players_wanted: Option<u32>,
-    /// Players of a team that it asks for now.
+    /// The team size that it asks for now.
     pub team_wanted: u32,
-    /// Rules that keep others out, with how many; each of them is counted under the first rule that does.
+    /// Rules that keep others out, with how many; each of these tickets is counted under the first rule only.
     pub kept_out: Vec<KeptOut>,
-    /// A rule over the ticket alone that keeps it from being matched.
+    /// A rule about single tickets that keeps it from being matched.
     pub held_by: Option<Box<str>>,
-    /// The search for a match with it is not finished and goes on.
+    /// The search for a match with it is not finished and continues.
     pub searching: bool,
-    /// Where the sizes of the tickets in reach cannot fill the teams.
+    /// Set if the sizes of the tickets in reach cannot fill the teams.
     pub size_gap: Option<SizeGap>,
     /// The match that it is in.
     pub match_id: Option<MatchId>,
-    /// How often it came back because no server could be had.
+    /// How often it returned because no server was found.
     pub requeues: u32,
     /// Whether it is on hold, because one of its players is in a match by another ticket.
     pub on_hold: bool,
-    /// The last match that it came back from for that.
+    /// The last match that it returned from because no server was found.
     pub lost: Option<Arc<LostMatch>>,
     /// Why it failed.
     pub failure: Option<Failure>,
-    /// Who called it off.
+    /// Who cancelled it.
     pub cancelled: Option<CancelCause>,
     /// When it next demands less.
     pub widens_at: Option<Timestamp>,
     /// When it times out.
     pub expires_at: Option<Timestamp>,
-    /// How long tickets of the queue waited lately: half of them at most so long, nine in ten at most so long.
+    /// How long tickets of the queue waited recently: median and 90th percentile.
     pub typical_wait: Option<(Duration, Duration)>,
-    /// How much longer it is likely to wait; `None` where nothing tells.
+    /// The expected remaining wait; `None` if unknown.
     pub expected_wait: Option<ExpectedWait>,
 }
 
-/// How much longer a waiting ticket is likely to wait: as much as those did lately, of its queue, that got a match after
-/// they had waited as long as it has.
+/// The expected remaining wait of a ticket: that of recent tickets of its queue which got a match after waiting at
+/// least as long.
 ///
-/// That is the whole estimate, because it needs no idea of how tickets arrive and how rules widen: both are in what the
-/// others went through. It knows nothing of tickets that never got a match, and it is never later than the ticket's end.
+/// The estimate needs no model of how tickets arrive and how rules widen: both are part of what the others experienced.
+/// It ignores tickets that never got a match, and never exceeds the ticket's end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ExpectedWait {
-    /// How many those are. 0: nobody waited as long, and the queue makes a match of the tickets that wait when the ticket's time
-    /// is over, which both others then are.
+    /// The number of those tickets. 0: none waited as long, but the queue makes a match of the waiting tickets when the
+    /// ticket's time is over; then both other values are that time.
     pub seen: usize,
-    /// Half of them waited at most so much longer.
+    /// The median of their remaining wait.
     pub p50: Duration,
-    /// Nine in ten of them waited at most so much longer.
+    /// The 90th percentile of their remaining wait.
     pub p90: Duration,
 }
 
 impl ExpectedWait {
-    /// For a ticket that has waited for `waited` and may for `left`, by the waits of others, the shortest first.
+    /// For a ticket that has waited for `waited` and has `left` to go, by the waits of others in ascending order.
     fn of(sorted: &[Duration], waited: Duration, left: Duration, at_end: ExpirationAction) -> Option<Self> {
         let as_long = sorted.get(sorted.partition_point(|wait| *wait < waited)..).unwrap_or_default();
         let more = |wait: Duration| wait.saturating_sub(waited).min(left);
@@ -122,45 +122,45 @@ impl ExpectedWait {
     }
 }
 
-/// How many tickets a rule keeps out.
+/// The number of tickets that a rule keeps out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeptOut {
     /// The rule.
     pub rule: Box<str>,
-    /// How many.
+    /// The number of tickets.
     pub tickets: usize,
-    /// Some of them for the type of a value only.
+    /// Those that are only kept out because of the type of a value.
     pub by_type: Option<ByType>,
 }
 
 /// A property that is a number in one ticket and a text in others, and would be equal otherwise.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ByType {
-    /// Its name.
+    /// The property's name.
     pub property: Box<str>,
     /// The value of the ticket, as JSON.
     pub own: Box<str>,
     /// The value of another ticket, as JSON.
     pub theirs: Box<str>,
-    /// How many tickets it keeps out.
+    /// The number of tickets that it keeps out.
     pub tickets: usize,
 }
 
 /// Why a ticket failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure {
-    /// What went wrong.
+    /// The cause.
     pub cause: FailCause,
     /// In the words of the hook or the broker; may be empty.
     pub detail: Arc<str>,
-    /// The hook by whose answer.
+    /// The hook whose answer made it fail.
     pub hook: Option<HookId>,
     /// The match that it was in.
     pub match_id: Option<MatchId>,
 }
 
 impl Matchmaker {
-    /// Why a ticket stands where it stands; `None` if it is not known.
+    /// Explains the state of a ticket; `None` if it is not known.
     #[must_use]
     pub fn explain(&self, id: &TicketId, now: Timestamp) -> Option<Explanation> {
         let mut explanation = self.glance(id, now)?;
@@ -181,8 +181,8 @@ impl Matchmaker {
         Some(explanation)
     }
 
-    /// The same without a look at other tickets, which costs next to nothing: where it stands, its place, how long others
-    /// waited. `None` if it is not known.
+    /// The same without looking at other tickets, which is cheap: its state, its place, how long others waited. `None`
+    /// if it is not known.
     #[must_use]
     pub fn glance(&self, id: &TicketId, now: Timestamp) -> Option<Explanation> {
         let ticket = self.state.find(id)?;
@@ -261,7 +261,7 @@ impl Matchmaker {
         found.kept_out = seen.into_kept_out();
     }
 
-    /// What a ticket is and demands now, where that was found out before.
+    /// A ticket's properties and demands, if they were found out before.
     fn known_profile(&self, ticket: &Ticket, rules: &Ruleset, now: Timestamp) -> Option<&Profile> {
         let pools = &self.beside.pools;
         let known = pools.slot(ticket.place).and_then(|slot| pools.get(slot))?;
@@ -295,12 +295,12 @@ const fn cancelled(state: &TicketState) -> Option<CancelCause> {
 
 /// What was seen of other tickets.
 struct Seen {
-    /// What that has cost, in comparisons of two numbers.
+    /// The cost so far, in comparisons of two numbers.
     work: u64,
     in_reach: usize,
-    /// How many of each size are in reach, the explained ticket among them.
+    /// The number of tickets of each size in reach, including the explained ticket.
     sizes: BTreeMap<u16, usize>,
-    /// The fewest players of a team that one of these asks for.
+    /// The smallest team size that one of these asks for.
     least: u32,
     kept_out: BTreeMap<Box<str>, (usize, Option<ByType>)>,
 }
@@ -369,7 +369,7 @@ mod tests {
     fn what_those_waited_who_had_waited_as_long_is_to_be_expected() {
         let waits = [0, 0, 1, 2, 3, 10, 20, 30, 60, 90];
         assert_eq!(expected(&waits, 0, 300), Some((10, 3, 60)));
-        // Half of those who came through the first seconds were there for half a minute more.
+        // Half of those who stayed beyond the first seconds waited for half a minute more.
         assert_eq!(expected(&waits, 3, 300), Some((6, 17, 87)));
         assert_eq!(expected(&waits, 4, 300), Some((5, 26, 86)));
         assert_eq!(expected(&waits, 90, 300), Some((1, 0, 0)));

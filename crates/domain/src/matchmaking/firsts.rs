@@ -1,5 +1,5 @@
-//! When what is due first in each queue is due: kept with every change, so that the next deadline of all is known without a
-//! look at each queue.
+//! The first deadline of each queue: updated with every change, so that the next deadline of all is known without
+//! looking at each queue.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
@@ -11,14 +11,14 @@ use super::state::Line;
 use crate::ids::QueueId;
 use crate::time::Timestamp;
 
-/// As many entries as there are queues, in each of its indexes.
+/// At most one entry per queue in each of its indexes.
 #[derive(Default)]
 pub(super) struct Firsts {
     /// Queues by their first deadline.
     deadlines: BTreeSet<(Timestamp, QueueId)>,
     /// Queues by when the first of their waiting tickets expires.
     expiries: BTreeSet<(Timestamp, QueueId)>,
-    /// How long each queue lets its tickets wait.
+    /// The maximum wait of each queue.
     expirations: BTreeMap<QueueId, Duration>,
 }
 
@@ -28,7 +28,7 @@ impl Firsts {
         [first(&self.deadlines), first(&self.expiries)].into_iter().flatten().min()
     }
 
-    /// The queues in which something is due at `now`, in the order of their names.
+    /// The queues in which something is due at `now`, by name.
     pub(super) fn due(&self, now: Timestamp) -> BTreeSet<QueueId> {
         let due = |all: &BTreeSet<(Timestamp, QueueId)>| {
             all.iter().take_while(|(at, _)| *at <= now).map(|(_, queue)| queue.clone()).collect()
@@ -38,7 +38,7 @@ impl Firsts {
         found
     }
 
-    /// The first deadline of a queue was at `before`, and is at `after` now.
+    /// The first deadline of a queue has moved from `before` to `after`.
     pub(super) fn note_deadline(
         &mut self,
         queue: &QueueId,
@@ -56,7 +56,7 @@ impl Firsts {
         line.expires = after;
     }
 
-    /// These settings are in force from now on. Each line has to be noted again.
+    /// The settings have changed. Each line has to be recorded again.
     pub(super) fn configure(&mut self, settings: &Settings, closed: &OrdMap<QueueId, Queue>) {
         let queues = settings.queues.iter().chain(closed);
         self.expirations = queues.map(|(id, queue)| (id.clone(), queue.ticket_expiration)).collect();

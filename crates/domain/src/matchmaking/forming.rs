@@ -1,16 +1,16 @@
-//! A tick: which tickets are looked at, and what becomes of what is found.
+//! A tick: which tickets are looked at, and what happens with the matches found.
 //!
-//! Work follows what changed. A ticket is looked at when it came or came back, when it demands less, and when free seats
-//! are offered; the oldest first, so that nobody who waits longer is passed by. What one tick may do is bounded; what is
-//! left over is done in the next, in the same order.
+//! Work follows changes. A ticket is looked at when it arrives or returns, when it demands less, and when free seats
+//! are offered; oldest first, so that no waiting ticket is passed over. The work of one tick is bounded; the rest is
+//! done in the next, in the same order.
 //!
-//! Where the rules of a queue are new, or the process is, all who wait in it are looked at once: by a *sweep*, which is a
-//! place in the queue that moves on with each tick. Queues are swept in turns, and meanwhile half of each tick is for
-//! what else there is, so that neither a large queue nor those who come hold up the others.
+//! If the rules of a queue or the process are new, a *sweep* looks at every waiting ticket of the queue one time: it is
+//! a place in the queue that advances with each tick. Queues are swept in turns, with half of each tick left for other
+//! work, so that neither a large queue nor new arrivals hold up the others.
 //!
-//! A search that was cut goes on in the next ticks. While there are such searches, a part of each tick is theirs, and
-//! what else there is left; each of them has at most one turn. They do not make ticks follow one another without a
-//! pause, because some of them have no end that anybody lives to see.
+//! A search that was cut continues in the next ticks. While there are such searches, they get a part of each tick, plus
+//! what is left over; each of them has at most one turn per tick. They do not make ticks follow one another without a
+//! pause, because some of them would take practically forever.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -32,79 +32,79 @@ use crate::ids::{MatchId, QueueId, RegionId, TicketId};
 use crate::size::Size;
 use crate::time::Timestamp;
 
-/// What one tick may do, in comparisons of two numbers: a few milliseconds.
+/// The work of one tick, in comparisons of two numbers: a few milliseconds.
 pub const WORK_PER_TICK: u64 = 200_000;
-/// What of it is left to sweeps, while there are any.
+/// The part of it for sweeps, while there are any.
 const WORK_OF_SWEEPS: u64 = WORK_PER_TICK / 2;
-/// What of it is left to searches that were cut, while there are any.
+/// The part of it for searches that were cut, while there are any.
 const WORK_OF_UNFINISHED: u64 = WORK_PER_TICK / 4;
-/// Older roots whose searches go on that may have the place of the root of a match.
+/// Maximum number of older roots with continuing searches that are tried in place of a match's root.
 const MAX_OLDER: usize = 16;
-/// Smallest budget for which a search gets a turn.
+/// Minimum budget for which a search gets a turn.
 const MIN_TURN: u64 = COMPARISONS_PER_TURN / 8;
-/// Tickets of one queue that are swept before the next queue has its turn.
+/// Tickets of one queue that are swept before the next queue takes its turn.
 const SWEPT_AT_A_TURN: usize = 64;
-/// What finding out what a ticket demands costs, likewise.
+/// The cost of finding out what a ticket demands, in comparisons.
 const ENTER_COST: u64 = 300;
-/// What bringing it into one pool costs, likewise.
+/// The cost of adding it to one pool, in comparisons.
 const POOL_COST: u64 = 100;
-/// What a match costs to form, for each of its tickets, likewise.
+/// The cost of forming a match, per ticket, in comparisons.
 const FORM_COST: u64 = 1_500;
-/// Bytes of tickets that are gone through in the time of a comparison of two numbers.
+/// Bytes of tickets that are read per comparison of two numbers.
 pub(crate) const BYTES_PER_COMPARISON: u64 = 16;
-/// Most bytes of the properties of a ticket, its players' included, that expressions look at.
+/// Maximum size of the properties of a ticket, including its players', that expressions look at; in bytes.
 pub const MAX_JUDGED_BYTES: usize = 16 * 1_024;
-/// What the end of a ticket costs, likewise.
+/// The cost of ending a ticket, in comparisons.
 const END_COST: u64 = 1_000;
-/// What of a tick is left to free seats, while any are offered or looked for.
+/// The part of a tick for free seats, while any are offered or looked for.
 const WORK_OF_SEATS: u64 = WORK_PER_TICK / 4;
-/// What it costs to see that a ticket is looked at later, likewise.
+/// The cost of postponing a ticket, in comparisons.
 const SKIP_COST: u64 = 50;
-/// A ticket of a match that begins.
+/// A ticket of a new match.
 pub(super) struct Chosen {
     pub(super) place: u64,
     pub(super) spec: Arc<TicketSpec>,
-    /// From when its wait counted.
+    /// When its wait began to count.
     pub(super) since: Timestamp,
 }
 
-/// The refusal of what has more bytes than expressions look at, where there are any.
+/// The refusal of a ticket with more bytes than expressions look at, if the queue has expressions.
 pub(super) fn judged_too_much(rules: &Ruleset, queue: &QueueId, bytes: usize) -> Option<Refusal> {
     (rules.judges() && bytes > MAX_JUDGED_BYTES).then(|| {
         Refusal::TooLarge(format!(
-            "expressions are among the rules of queue {queue}, so its tickets and the matches with free seats may have \
-             {MAX_JUDGED_BYTES} bytes of properties; this has {bytes}"
+            "the rules of queue {queue} contain expressions, so its tickets and the matches with free seats may have at \
+             most {MAX_JUDGED_BYTES} bytes of properties; this one has {bytes}"
         ))
     })
 }
 
-/// Offers by their places, with the place of the ticket up to which they have been looked at.
+/// Offers by place, with the place of the ticket up to which they have been compared.
 pub(crate) type DueOffers = BTreeMap<(u64, MatchId), u64>;
 
-/// What a restart may forget: it is made again from the state.
+/// Volatile data: it is rebuilt from the state after a restart.
 #[derive(Default)]
 pub(crate) struct Due {
     /// Tickets to be looked at, by place.
     pub(crate) tickets: BTreeSet<u64>,
-    /// Those of them that the queue's own rules match although a hook forms its matches: the hook failed.
+    /// Those of them that are matched by the queue's own rules because the hook that forms its matches has failed.
     pub(crate) by_rules: BTreeSet<u64>,
-    /// Offers of free seats by age, with the place up to which tickets have been compared with them: of queues that take
-    /// seats first, and of others.
+    /// Offers of free seats by age, with the place up to which tickets have been compared with them: of queues that
+    /// take seats before new matches, and of others.
     first_offers: DueOffers,
     last_offers: DueOffers,
-    /// Queues of which all offers are due, with the last that has become so.
+    /// Queues all of whose offers are due, with the last one that was marked as due.
     pub(crate) offer_sweeps: BTreeMap<QueueId, Option<(u64, MatchId)>>,
-    /// Tickets whose look at offers was cut.
+    /// Tickets whose search for an offer was cut.
     pub(crate) seekers: BTreeMap<u64, Seek>,
-    /// The one of them whose turn it was last.
+    /// The one of them that last had its turn.
     pub(crate) sought: u64,
-    /// Places of tickets that found no match and may take free seats.
+    /// Places of tickets without a match that may take free seats.
     pub(crate) unmatched: BTreeSet<u64>,
     /// Queues with news for the hook that forms their matches.
     pub(crate) rounds: BTreeSet<QueueId>,
-    /// Queues in which all are to be looked at, with the place up to which they have been.
+    /// Queues with a sweep, with the place up to which it has come.
     pub(crate) sweeps: BTreeMap<QueueId, u64>,
-    /// The queue whose turn it was last.
+    /// The queue that last had its turn.
     swept: Option<QueueId>,
 }
 
@@ -119,7 +119,7 @@ impl Due {
         !(no_offers && self.offer_sweeps.is_empty() && self.seekers.is_empty() && self.unmatched.is_empty())
     }
 
-    /// The offers that are due, of queues that take seats at this time.
+    /// The due offers of queues that take seats at this time.
     pub(crate) const fn offers_of(&mut self, when: Backfill) -> &mut DueOffers {
         match when {
             Backfill::First => &mut self.first_offers,
@@ -127,7 +127,7 @@ impl Due {
         }
     }
 
-    /// The queue whose turn it is, and where it goes on.
+    /// The queue that is next, and where its sweep resumes.
     fn next_sweep(&mut self) -> Option<(QueueId, u64)> {
         let behind = self.swept.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut next = self.sweeps.range((behind, Bound::Unbounded)).chain(&self.sweeps);
@@ -138,7 +138,7 @@ impl Due {
 }
 
 impl Matchmaker {
-    /// When matches are formed next; `None` where nothing has changed.
+    /// When matches are next formed; `None` if nothing has changed.
     pub(crate) fn forms_at(&self) -> Option<Timestamp> {
         let beside = &self.beside;
         if !beside.awake {
@@ -155,7 +155,7 @@ impl Matchmaker {
 }
 
 impl Turn<'_> {
-    /// Forms what can be formed, within the bound of one tick.
+    /// Forms the matches that can be formed, within the bound of one tick.
     pub(super) fn form(&mut self) {
         if self.maker.forms_at().is_none_or(|at| at > self.now) {
             return;
@@ -175,7 +175,7 @@ impl Turn<'_> {
             }
         }
         self.take_answers(at_first);
-        // Seats that were offered are for those who wait, before those who have only come.
+        // Offered seats go to tickets that have been waiting, before new ones.
         self.sweep_offers();
         self.look_at_offers(Backfill::First, WORK_OF_SEATS);
         self.look_at_due(at_first);
@@ -185,7 +185,7 @@ impl Turn<'_> {
             self.work = self.work.min(most - WORK_OF_SEATS);
         }
         self.seek_on(most);
-        // Only now is it known for whom there is no new match.
+        // Only now is it known which tickets get no new match.
         self.look_at_offers(Backfill::Last, most);
         while self.has_room(most) {
             let Some(place) = self.maker.beside.due.unmatched.pop_first() else { break };
@@ -200,7 +200,7 @@ impl Turn<'_> {
         self.go_on_searching();
     }
 
-    /// Those who came, came back or demand less, oldest first, until so much is done.
+    /// New, returned and widened tickets, oldest first, until this much work is done.
     fn look_at_due(&mut self, most: u64) {
         while self.has_room(most) {
             let Some(place) = self.maker.beside.due.tickets.pop_first() else { break };
@@ -219,7 +219,7 @@ impl Turn<'_> {
             && ticket().and_then(|ticket| sweeps.get(&ticket.queue)).is_some_and(|after| place > *after)
     }
 
-    /// Looks at all who wait in a queue, oldest first, some in each tick.
+    /// Looks at all waiting tickets of a queue, oldest first, some in each tick.
     fn sweep(&mut self, most: u64) {
         while self.has_room(most) {
             let Some((queue, after)) = self.maker.beside.due.next_sweep() else { break };
@@ -254,7 +254,7 @@ impl Turn<'_> {
         self.look_for_match(place, slot);
     }
 
-    /// A look at offers is over, and none suits the ticket.
+    /// The search for an offer is over, and none suits the ticket.
     pub(super) fn has_found_no_seats(&mut self, place: u64, slot: Slot) {
         let waiting = self.maker.beside.pools.get(slot);
         if waiting.is_some_and(|waiting| waiting.rules.queue.backfill == Backfill::First) {
@@ -279,8 +279,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Whether the ticket at this place takes more of a match than its queue's matches have room for, so that it fails: it
-    /// came when the queue's matches were smaller, or before there was a limit.
+    /// Whether the ticket at this place takes more bytes of a match than its queue's matches have room for, so that it
+    /// fails: it arrived when the queue's matches were smaller, or before there was a limit.
     fn refuse_too_large(&mut self, place: u64) -> bool {
         let Some(ticket) = self.state().tickets.get(&place) else { return false };
         if ticket.state != TicketState::Waiting {
@@ -299,7 +299,7 @@ impl Turn<'_> {
         too_large.or_else(|| judged_too_much(rules?, &ticket.queue, judged_bytes(&ticket.spec)))
     }
 
-    /// Puts a waiting ticket into the pools by what it demands now.
+    /// Adds a waiting ticket to the pools by its current demands.
     pub(super) fn enter_pools(&mut self, place: u64) -> Option<Slot> {
         self.work += ENTER_COST;
         let ticket = self.maker.state.tickets.get(&place)?;
@@ -329,7 +329,7 @@ impl Turn<'_> {
         Some(slot)
     }
 
-    /// The match for a ticket that is looked at; where it is not found in one turn, it is looked for in the next ticks.
+    /// The match for a ticket; if one turn does not find it, the search continues in the next ticks.
     fn search(&mut self, slot: Slot) -> Option<Found> {
         self.search_within(slot, None, self.maker.turn())
     }
@@ -362,7 +362,7 @@ impl Turn<'_> {
                     let gave_way = search.give_way(slot, &mut found, &older);
                     self.work += search.cost;
                     if gave_way {
-                        // It looks for another one.
+                        // The search goes on for another match.
                         beside.due.tickets.insert(place);
                     }
                 }
@@ -380,7 +380,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Searches that were cut, each at most one turn.
+    /// Continues searches that were cut, each for at most one turn.
     fn go_on_searching(&mut self) {
         for _ in 0..self.maker.beside.unfinished.len() {
             if WORK_PER_TICK.saturating_sub(self.work) < MIN_TURN || self.is_full() {
@@ -400,7 +400,7 @@ impl Turn<'_> {
         }
     }
 
-    /// A ticket that has waited as long as its queue lets it: a last look where the queue wants one, then the end.
+    /// A ticket that reached its queue's maximum wait: a last attempt if the queue wants one, then the end.
     pub(super) fn expire(&mut self, id: &TicketId) {
         self.work += END_COST;
         let Some(ticket) = self.state().ticket(id) else { return };
@@ -424,7 +424,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Whoever is there, for a ticket that expires.
+    /// A match of whatever tickets there are, for a ticket that expires.
     fn search_last(&mut self, slot: Slot) -> Option<Found> {
         let broken = self.maker.broken_rule();
         let beside = &mut self.maker.beside;
@@ -435,7 +435,7 @@ impl Turn<'_> {
         found
     }
 
-    /// Makes a match of what was found.
+    /// Makes a match of the tickets found.
     fn propose(&mut self, found: &Found) {
         let pools = &self.maker.beside.pools;
         let waiting = || found.teams.iter().flatten().filter_map(|slot| pools.get(*slot));

@@ -1,4 +1,4 @@
-//! Whether tickets of some sizes can fill the teams, and what is missing where they cannot: for explanations.
+//! Whether tickets of some sizes can fill the teams, and what is missing if they cannot: for explanations.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -7,7 +7,7 @@ use super::mixes::Mix;
 use super::rules::Ruleset;
 use super::sizes::Filling;
 
-/// What looking for a gap may cost, in comparisons of two numbers. One that costs more is not told.
+/// Maximum cost of looking for a gap, in comparisons of two numbers. Beyond it, no gap is reported.
 const MAX_WORK: u64 = 60_000;
 
 /// Sizes that cannot fill the teams, although there are enough players.
@@ -17,15 +17,16 @@ pub struct SizeGap {
     pub teams: u32,
     /// Players of a team.
     pub team: u32,
-    /// Tickets by size, smallest first, the explained one among them: players of a ticket, and how many such tickets.
+    /// Tickets by size, smallest first, including the explained one: players of a ticket, and the number of such
+    /// tickets.
     pub sizes: Vec<(u16, usize)>,
     /// Tickets that would fill the teams together with some of those, with the fewest players, in the same form. Empty
-    /// where nothing was found.
+    /// if nothing was found.
     pub missing: Vec<(u16, usize)>,
 }
 
-/// The gap between tickets of these sizes, of which one of the size `own` is to be used, and full teams of at least `least`
-/// players; `None` where the sizes do, where there are too few players at all, and where it takes too much to say.
+/// The gap between tickets of these sizes, one of which, of the size `own`, must be used, and full teams of at least
+/// `least` players. `None` if the sizes work, if there are too few players at all, or if the search costs too much.
 pub(crate) fn gap(rules: &Ruleset, own: u16, sizes: &BTreeMap<u16, usize>, least: u32) -> Option<SizeGap> {
     let queue = &rules.queue;
     let players: usize = sizes.iter().map(|(size, count)| usize::from(*size) * count).sum();
@@ -54,7 +55,7 @@ pub(crate) fn gap(rules: &Ruleset, own: u16, sizes: &BTreeMap<u16, usize>, least
     Some(SizeGap { teams: queue.teams, team, sizes, missing })
 }
 
-/// Teams of one size, with a ticket that is to be in one of them.
+/// Teams of one size, with a ticket that must be in one of them.
 struct Asked<'a> {
     rules: &'a Ruleset,
     own: u16,
@@ -62,7 +63,7 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Whether tickets of these sizes, and so many solos more, fill the teams.
+    /// Whether tickets of these sizes, plus this many solos, fill the teams.
     fn completes(&self, sizes: &BTreeMap<u16, usize>, solos: usize, work: &mut u64) -> bool {
         let mut all = sizes.clone();
         *all.entry(1).or_default() += solos;
@@ -89,7 +90,7 @@ impl Asked<'_> {
         Filling { sizes: &sizes, teams, size, mixes, possible: &possible }.completes(&chosen, &left, work)
     }
 
-    /// The fewest solos that fill the teams, by halving.
+    /// The minimum number of solos that fill the teams, by bisection.
     fn missing_solos(&self, sizes: &BTreeMap<u16, usize>, work: &mut u64) -> Vec<(u16, usize)> {
         let (mut low, mut high) = (0, usize::from(self.size) * self.rules.queue.teams as usize);
         while high - low > 1 && *work <= MAX_WORK {
@@ -104,7 +105,7 @@ impl Asked<'_> {
     }
 }
 
-/// What the mix lacks that lacks the fewest players, then the fewest tickets.
+/// What is missing for the mix that lacks the fewest players, then the fewest tickets.
 fn missing_of_mixes(mixes: &[Mix], own: u16, sizes: &BTreeMap<u16, usize>) -> Vec<(u16, usize)> {
     let of_own = |mix: &&Mix| mix.get(usize::from(own).wrapping_sub(1)).is_some_and(|count| *count > 0);
     let lacks = |mix: &Mix| -> Vec<(u16, usize)> {

@@ -1,8 +1,8 @@
-//! Hooks: those that are built in are functions here; those outside are asked by effects and waited for.
+//! Hooks: built-in ones are functions here; external ones are asked by effects and waited for.
 //!
-//! Hooks stack: the matchmaker's come first, then the queue's, each in the order in which they are configured. One that
-//! is outside interrupts the stack; its outcome, its failure, or its time being over resumes it behind that hook. If a
-//! change of the configuration has taken the hook away meanwhile, what follows it is left out.
+//! Hooks stack: the matchmaker's come first, then the queue's, each in the configured order. An external hook
+//! interrupts the stack; its outcome, failure or timeout resumes it behind that hook. If a change of the configuration
+//! has removed the hook in the meantime, the hooks behind it are skipped.
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
@@ -26,15 +26,15 @@ use crate::size::{ENTRY_BYTES, Size};
 use crate::text::is_deceptive;
 use crate::time::Timestamp;
 
-/// What a match has beside its players: its own properties, ids, numbers. In bytes.
+/// The overhead of a match in addition to its players: its own properties, ids, numbers. In bytes.
 const OWN_BYTES: usize = MAX_PROPERTIES_BYTES + 16 * 1_024;
-/// Largest match that is sent to the broker, which adds a mark. In bytes.
+/// Maximum size of a match that is sent to the broker, which adds a mark. In bytes.
 pub(crate) const MAX_DOCUMENT_BYTES: usize = MAX_MATCH_BYTES - 1_024;
-/// What a player is told of the team, at most. In bytes.
+/// Maximum size of what a player is told about the team, in bytes.
 const TEAM_BYTES: usize = 32;
-/// Most times that hooks outside may move one ticket to another queue, so that those which send it in a circle come to an end.
+/// How often external hooks may move one ticket to another queue, so that hooks that send it in a circle terminate.
 pub(crate) const MAX_MOVES: u32 = 8;
-/// Values of properties that are read to be compared in the making of one match; others are equal where their texts are.
+/// Maximum number of property values that are parsed for comparison per match; others are equal if their texts are.
 const MAX_COMPARED: usize = 1_000;
 
 /// A hook that is asked from now on.
@@ -42,17 +42,17 @@ pub(crate) fn ask(hook: &OutsideHook, now: Timestamp) -> Check {
     Check { hook: hook.id.clone(), until: now + hook.timeout }
 }
 
-/// Every hook for a queue, in order.
+/// All hooks for a queue, in order.
 fn stack<'a>(state: &'a State, queue: &QueueId) -> impl Iterator<Item = &'a Hook> {
     state.settings.hooks.iter().chain(own(state, queue))
 }
 
-/// The hooks of one queue. A queue that was taken away keeps its own for as long as it has tickets.
+/// The hooks of one queue. A removed queue keeps its own while it has tickets.
 fn own<'a>(state: &'a State, queue: &QueueId) -> &'a [Hook] {
     state.queue(queue).map_or(&[], |queue| &queue.hooks)
 }
 
-/// What happens where this hook fails; one that is not configured any more has nothing against anything.
+/// What happens if this hook fails; a hook that is no longer configured accepts everything.
 pub(crate) fn on_failure(state: &State, queue: &QueueId, id: &HookId) -> OnFailure {
     let found = stack(state, queue).find_map(|hook| match hook {
         Hook::Outside(hook) if hook.id == *id => Some(hook.on_failure),
@@ -72,12 +72,12 @@ enum Validation {
     Ask(Check),
 }
 
-/// Takes a ticket through the hooks behind `after`, a hook and the queue in which the ticket was when that was asked. They
-/// may change its queue, and one outside may have done so; then the ticket goes through those of the queue that it is in
-/// now. Gives the hook that has to be asked.
+/// Takes a ticket through the hooks behind `after`: a hook, and the ticket's queue when that hook was asked. Hooks may
+/// change its queue; then the ticket goes through the hooks of the new queue. Returns the external hook that has to be
+/// asked next.
 ///
 /// # Errors
-/// The refusal of a hook that is built in.
+/// The refusal of a built-in hook.
 pub(crate) fn validate(
     state: &State,
     spec: &TicketSpec,
@@ -102,7 +102,7 @@ pub(crate) fn validate(
             Validation::Ask(check) => return Ok(Some(check)),
         }
     }
-    // The settings see to it that a queue which is sent to does not send on.
+    // The settings ensure that a queue that tickets are sent to does not send them on.
     while let Some(hook) = own(state, queue).get(next) {
         next += 1;
         match validate_by(hook, spec, now)? {
@@ -135,8 +135,9 @@ fn validate_by(hook: &Hook, spec: &TicketSpec, now: Timestamp) -> Result<Validat
     }
 }
 
-/// The match that tickets make before any hook has seen it: its properties are those in which all tickets agree, with
-/// those of the queue, `queue_name` and `region`; where others may come later, also what these are compared with.
+/// The match of these tickets before any hook has seen it: its properties are those in which all tickets agree, those
+/// of the queue, `queue_name` and `region`; if others may join later, also the values that their tickets are compared
+/// with.
 pub(crate) fn match_spec(
     state: &State,
     queue: &QueueId,
@@ -170,7 +171,8 @@ pub(crate) fn match_spec(
     }
 }
 
-/// The averages of the numbers by which a queue's rules compare tickets, so that who comes later is compared with them.
+/// The averages of the numbers by which a queue's rules compare tickets, so that tickets that join later are compared
+/// with them.
 fn strength<'a>(queue: &'a Queue, specs: &'a [Arc<TicketSpec>]) -> impl Iterator<Item = (String, f64)> + 'a {
     queue.rules.iter().filter(|_| !specs.is_empty()).filter_map(|rule| {
         let RuleKind::Distance { property, measure, missing, .. } = &rule.kind else { return None };
@@ -202,12 +204,11 @@ fn properties(fields: &Fields<'_>) -> Properties {
         json::push(&mut text, &json::quoted(name), value);
     }
     text.push('}');
-    // Longer than a match may have: then it goes without.
+    // Longer than a match's properties may be: it is omitted.
     Properties::written(&text).unwrap_or_default()
 }
 
-/// These properties with one more, which takes the place of one of that name. Where they become too long, they stay as
-/// they are.
+/// These properties with one more, which replaces one of the same name. If they became too long, they stay unchanged.
 fn with(given: &Properties, name: &str, value: &str) -> Properties {
     let mut text = String::from("{");
     for (quoted, own) in json::members(given.text().unwrap_or_default()) {
@@ -220,7 +221,7 @@ fn with(given: &Properties, name: &str, value: &str) -> Properties {
     Properties::written(&text).unwrap_or_else(|_| given.clone())
 }
 
-/// Takes a match through the hooks behind `after`; gives the hook that has to be asked.
+/// Takes a match through the hooks behind `after`; returns the external hook that has to be asked.
 pub(crate) fn check_match(
     state: &State,
     queue: &QueueId,
@@ -246,7 +247,7 @@ pub(crate) fn check_match(
     None
 }
 
-/// Writes into a match, unless that would make it larger than the largest.
+/// Writes into a match, unless that would exceed the maximum size.
 fn write(spec: &mut MatchSpec, change: impl FnOnce(&mut MatchSpec)) {
     let before = spec.clone();
     change(spec);
@@ -285,7 +286,7 @@ fn write_parties(state: &State, teams: &[Vec<Named>], spec: &mut MatchSpec) {
     }
 }
 
-/// What each player of a party is told of it.
+/// The properties that tell each player of a party about it.
 fn party_text(ticket: &TicketId, spec: &TicketSpec, party: &Party) -> String {
     let quoted = |text: Option<&str>| text.map_or_else(|| "null".to_string(), json::quoted);
     format!(
@@ -301,8 +302,8 @@ fn ids<'a>(players: impl Iterator<Item = &'a PlayerId>) -> String {
     json::list(players.map(PlayerId::as_str))
 }
 
-/// What a ticket adds to the match that it gets into, as [`Size`] counts it: its players, their properties, and what
-/// hooks that are built in write there.
+/// What a ticket adds to its match, as [`Size`] counts it: its players, their properties, and what built-in hooks write
+/// there.
 pub(crate) fn match_bytes(state: &State, queue: &QueueId, id: Option<&TicketId>, spec: &TicketSpec) -> usize {
     let has = |wanted: &Hook| stack(state, queue).any(|hook| hook == wanted);
     let team = if has(&Hook::TeamData) { TEAM_BYTES } else { 0 };
@@ -310,7 +311,7 @@ pub(crate) fn match_bytes(state: &State, queue: &QueueId, id: Option<&TicketId>,
     let of_party = |party: &Party| {
         let quote = ENTRY_BYTES + MAX_ID_BYTES;
         let told = |id: &TicketId| quote + party_text(id, spec, party).len();
-        // Of a ticket that has no id yet, the longest counts.
+        // A ticket without an id yet counts with the maximum length.
         let told = id.filter(|_| parties).map(told).or_else(|| {
             let id = TicketId::new(&"t".repeat(MAX_ID_BYTES)).ok().filter(|_| parties)?;
             Some(told(&id))
@@ -324,14 +325,14 @@ pub(crate) fn match_bytes(state: &State, queue: &QueueId, id: Option<&TicketId>,
     spec.parties.iter().map(of_party).sum()
 }
 
-/// Most bytes that a ticket of so many players may add to a match of this queue, so that the largest match of the queue is
-/// below the largest that there may be.
-pub(crate) fn most_bytes(queue: &Queue, players: usize) -> usize {
+/// Maximum size that a ticket of this many players may add to a match of this queue, so that even the queue's largest
+/// match is below the maximum size of a match. In bytes.
+pub(crate) fn max_bytes(queue: &Queue, players: usize) -> usize {
     let full = queue.full().map_or(MAX_PLAYERS, |full| full as usize).max(1);
     (MAX_MATCH_BYTES - OWN_BYTES) / full * players
 }
 
-/// The refusal of a ticket that is more than its queue's matches have room for.
+/// The refusal of a ticket that exceeds its share of its queue's matches.
 pub(crate) fn too_large(
     state: &State,
     queue: (&QueueId, &Queue),
@@ -339,20 +340,20 @@ pub(crate) fn too_large(
     spec: &TicketSpec,
 ) -> Option<Refusal> {
     let bytes = match_bytes(state, queue.0, id, spec);
-    let limit = most_bytes(queue.1, spec.size());
+    let limit = max_bytes(queue.1, spec.size());
     (bytes > limit).then(|| {
         Refusal::TooLarge(format!(
-            "the ticket takes {bytes} bytes of a match (ids and properties of its players), and a ticket of as many players \
-             may take {limit} of a match of queue {}; send less",
+            "the ticket takes {bytes} bytes of a match (ids and properties of its players); in queue {}, tickets \
+             with this number of players may take {limit} bytes; send less",
             queue.0
         ))
     })
 }
 
-/// Where the players of a match that does without a server connect: `None` if it needs one.
+/// The connection details of the players of a match without a server: `None` if it needs one.
 ///
 /// # Errors
-/// What is missing, in words.
+/// What is missing, as text.
 pub(crate) fn host_address(
     state: &State,
     queue: &QueueId,

@@ -1,8 +1,8 @@
-//! JSON objects by their texts: members that nobody looks at are not parsed into a tree.
+//! JSON objects as text: members that are not needed are not parsed into a tree.
 //!
-//! Reading a text into a tree takes twenty times as long as finding its members, and the tree thirty times the memory; and
-//! texts are written by players. So the members of an object are found by their texts, and only what is compared is read.
-//! Every text here was checked when it came.
+//! Parsing a text into a tree takes twenty times as long as finding its members, and the tree takes thirty times the
+//! memory; and texts are written by players. So the members of an object are found in its text, and only compared
+//! values are parsed. Every text here was validated when it arrived.
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
@@ -12,15 +12,15 @@ use jmespath::Variable;
 
 use crate::content::same_content;
 
-/// Values up to this length are compared by what they mean, longer ones by their texts. In bytes.
+/// Maximum length of values that are compared by their meaning, in bytes; longer ones are compared as texts.
 const MAX_READ: usize = 1_024;
 
-/// The members of a JSON object, in the order of the text: names with their quotes, values as they are written.
+/// The members of a JSON object, in text order: names with their quotes, values as they are written.
 pub(crate) struct Members<'a> {
     rest: &'a str,
 }
 
-/// The members of the object `text`; none where it is no object.
+/// The members of the object `text`; none if it is not an object.
 pub(crate) fn members(text: &str) -> Members<'_> {
     Members { rest: text.trim_start().strip_prefix('{').unwrap_or_default() }
 }
@@ -38,7 +38,7 @@ impl<'a> Iterator for Members<'a> {
     }
 }
 
-/// Where the text in quotes ends that `text` begins with.
+/// The end of the quoted text at the beginning of `text`.
 fn text_end(text: &str) -> Option<usize> {
     let mut bytes = text.bytes().enumerate();
     if bytes.next()?.1 != b'"' {
@@ -54,7 +54,7 @@ fn text_end(text: &str) -> Option<usize> {
     None
 }
 
-/// Where the value of a member ends that `text` begins with.
+/// The end of the value at the beginning of `text`.
 fn value_end(text: &str) -> usize {
     let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
     for (at, byte) in text.bytes().enumerate() {
@@ -82,7 +82,7 @@ pub(crate) fn name(quoted: &str) -> Cow<'_, str> {
     Cow::Owned(read.unwrap_or_else(|| inner.to_string()))
 }
 
-/// The members of an object by name; of several with one name, the last.
+/// The members of an object by name; of several with the same name, the last.
 pub(crate) fn by_name(text: &str) -> BTreeMap<Cow<'_, str>, &str> {
     members(text).map(|(quoted, value)| (name(quoted), value)).collect()
 }
@@ -96,7 +96,7 @@ pub(crate) fn at_path<'a>(text: &'a str, path: &[String]) -> Option<&'a str> {
     Some(found)
 }
 
-/// Whether two values are equal. Reading them is left out beyond `reads`, which counts down.
+/// Whether two values are equal. `reads` counts down the values that may be parsed; after that, texts are compared.
 pub(crate) fn equal(one: &str, other: &str, reads: &mut usize) -> bool {
     if one == other {
         return true;

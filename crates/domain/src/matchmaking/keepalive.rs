@@ -1,6 +1,6 @@
-//! Tickets that their clients keep alive: a ticket with a `ttl` is called off when nobody has renewed it for so long.
+//! Tickets that their clients keep alive: a ticket with a `ttl` is cancelled if it is not renewed for that long.
 //!
-//! A restart counts as a renewal: while the process was away, nobody could renew anything.
+//! A restart counts as a renewal: while the process was down, nobody could renew anything.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -13,13 +13,13 @@ use super::{BrokenRule, Event, Matchmaker, Turn};
 use crate::ids::{PlayerId, TicketId};
 use crate::time::Timestamp;
 
-/// Shortest time after which a ticket that is not renewed is called off.
+/// Minimum `ttl`.
 pub const MIN_TTL: Duration = Duration::from_secs(1);
-/// Longest time after which a ticket that is not renewed is called off.
+/// Maximum `ttl`.
 pub const MAX_TTL: Duration = Duration::from_secs(600);
 
 impl Ticket {
-    /// How long it lives without being renewed, and when it was renewed last; `None` if nobody has to renew it.
+    /// Its `ttl`, and when it was last renewed; `None` if it needs no renewal.
     fn kept_alive(&self) -> Option<(Duration, Timestamp)> {
         match (self.spec.ttl, self.renewed_at) {
             (Some(ttl), Some(renewed_at)) => Some((ttl, renewed_at)),
@@ -29,7 +29,7 @@ impl Ticket {
 }
 
 impl Matchmaker {
-    /// When a ticket is called off unless it is renewed before; `None` for one without a `ttl`, or one that is over.
+    /// When a ticket is cancelled unless it is renewed before; `None` for one without a `ttl`, or one that is over.
     #[must_use]
     pub fn renew_by(&self, ticket: &Ticket) -> Option<Timestamp> {
         let (ttl, renewed_at) = ticket.kept_alive().filter(|_| !ticket.is_over())?;
@@ -42,12 +42,12 @@ impl Matchmaker {
         renewed_at.max(since) + ttl
     }
 
-    /// The next time at which a ticket is called off unless it is renewed before.
+    /// The next time at which a ticket is cancelled unless it is renewed before.
     pub(super) fn abandons_at(&self) -> Option<Timestamp> {
         self.first_of_each_ttl().map(|(at, _)| at).min()
     }
 
-    /// There are few different ones: at most as many as [`MAX_TTL`] has seconds.
+    /// There are few different values: at most as many as [`MAX_TTL`] has seconds.
     fn first_of_each_ttl(&self) -> impl Iterator<Item = (Timestamp, u64)> {
         let forgets = self.broken(BrokenRule::ForgetKeepAlive);
         let each = self.state.index.kept_alive.iter().filter(move |_| !forgets);
@@ -77,7 +77,7 @@ impl Turn<'_> {
         }
     }
 
-    /// A ticket that nobody has renewed in time.
+    /// The first ticket that was not renewed in time.
     pub(super) fn abandoned(&self) -> Option<TicketId> {
         let (_, place) = self.maker.first_of_each_ttl().find(|(at, _)| *at <= self.now)?;
         self.state().tickets.get(&place).map(|ticket| ticket.id.clone())
@@ -88,7 +88,7 @@ impl Turn<'_> {
     }
 }
 
-/// Whether the matchmaker keeps such a ticket as long as is asked for.
+/// Whether the requested `ttl` is valid.
 pub(super) fn check_ttl(spec: &TicketSpec) -> Result<(), Refusal> {
     match spec.ttl {
         Some(ttl) if !(MIN_TTL..=MAX_TTL).contains(&ttl) || ttl.subsec_nanos() > 0 => {
@@ -100,7 +100,7 @@ pub(super) fn check_ttl(spec: &TicketSpec) -> Result<(), Refusal> {
 }
 
 impl State {
-    /// It stays where it is in its queue, so no other index has to know.
+    /// It stays where it is in its queue, so no other index has to be updated.
     pub(super) fn renew(&mut self, id: &TicketId, at: Timestamp) {
         let Some(place) = self.ticket(id).filter(|ticket| ticket.renewed_at.is_some()).map(|of| of.place)
         else {
@@ -113,7 +113,7 @@ impl State {
         self.index.enter_kept_alive(changed);
     }
 
-    /// A player's answer shows that its client is there, for all of its tickets.
+    /// A player's answer shows that the client is there, for all of the player's tickets.
     pub(super) fn renew_of(&mut self, player: &PlayerId, at: Timestamp) {
         let renewed = self.tickets_of(player).filter(|of| of.renewed_at.is_some());
         let renewed: Vec<TicketId> = renewed.map(|of| of.id.clone()).collect();

@@ -1,7 +1,7 @@
-//! What is over: how long it can be asked for, and in how many bytes.
+//! Retention of what is over: for how long, and within how many bytes.
 //!
-//! All of it follows from the records and the settings, so that a replay forgets the same. With each event so much is
-//! forgotten at most, so that none takes long, and more than one event can bring.
+//! All of it follows from the records and the settings, so that a replay forgets the same. The amount that is forgotten
+//! per event is bounded, so that no event takes long, but larger than what one event can add.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -14,19 +14,19 @@ use crate::ids::IdempotencyKey;
 use crate::size::Size;
 use crate::time::Timestamp;
 
-/// Tickets that are over and can still be asked about; the oldest go first, before their time if need be.
+/// Maximum number of kept tickets that are over; the oldest are dropped first, before their time if necessary.
 pub const OVER_KEPT: usize = 1_000_000;
-/// Statuses beyond their time that are forgotten with one event.
+/// Maximum number of expired statuses that are forgotten with one event.
 const FORGOTTEN_PER_EVENT: usize = 16;
-/// Tickets that are over whose properties, or which themselves, are forgotten with one event because of the budget. More
-/// than one event ends: a match has at most a thousand.
+/// Maximum number of tickets that are dropped, or lose their properties, with one event because of the budget. It is
+/// more than one event can end: a match has at most a thousand.
 const EVICTED_PER_EVENT: usize = 2_048;
-/// Bytes that are forgotten with one event because of the budget.
+/// Maximum number of bytes that are forgotten with one event because of the budget.
 const EVICTED_BYTES_PER_EVENT: u64 = 8 << 20;
 
 impl State {
-    /// Forgets what is beyond its time or beyond the budget: first the properties of all, then the tickets, the oldest
-    /// first in both. Keys of tickets that are gone take half of the budget at most.
+    /// Forgets what has expired or exceeds the budget: first the properties of all, then the tickets, oldest first in
+    /// both cases. Keys of dropped tickets take at most half of the budget.
     pub(super) fn forget_old(&mut self, now: Timestamp) {
         let kept = self.settings.status_expiration;
         for _ in 0..FORGOTTEN_PER_EVENT {
@@ -55,8 +55,8 @@ impl State {
             if !too_many && self.strip_oldest(now) {
                 continue;
             }
-            let most_keys = self.index.key_bytes > self.settings.kept_bytes / 2;
-            let forgotten = if most_keys && !too_many {
+            let mostly_keys = self.index.key_bytes > self.settings.kept_bytes / 2;
+            let forgotten = if mostly_keys && !too_many {
                 self.forget_oldest_key()
             } else {
                 self.forget_oldest(now) || self.forget_oldest_key()
@@ -74,7 +74,7 @@ impl State {
         if self.index.by_key.get(&key) == Some(&ticket.id) {
             self.index.by_key.remove(&key);
         } else {
-            // It has been a newer ticket's since.
+            // A newer ticket has used it since.
             return;
         }
         if ticket.started_at + KEY_LASTS <= now {
@@ -86,7 +86,7 @@ impl State {
         self.keys.insert(key, ticket);
     }
 
-    /// The key is that of a new ticket from now on.
+    /// The key belongs to a new ticket from now on.
     pub(super) fn forget_key(&mut self, key: &IdempotencyKey) {
         if let Some(used) = self.keys.remove(key) {
             self.index.key_order.remove(&(used.used_at, key.clone()));
@@ -102,7 +102,7 @@ impl State {
         true
     }
 
-    /// Takes from the oldest ticket that has them the properties that its status can do without.
+    /// Drops the properties of the oldest ticket that still has some which its status does not need.
     fn strip_oldest(&mut self, now: Timestamp) -> bool {
         let Some((_, _, place)) = self.index.full.pop_first() else { return false };
         if let Some(ticket) = self.over.get(&place).cloned() {
@@ -128,7 +128,7 @@ impl State {
 }
 
 impl Indexes {
-    /// A key comes whose ticket does not tell any more what was asked for.
+    /// Adds a key whose ticket no longer holds the original order.
     pub(super) fn enter_key(&mut self, key: &IdempotencyKey, used: &UsedKey) {
         self.key_order.insert((used.used_at, key.clone()));
         let bytes = bytes(&(key, used));
@@ -136,7 +136,7 @@ impl Indexes {
         self.key_bytes += bytes;
     }
 
-    /// A ticket that is over comes.
+    /// Adds a ticket that is over.
     pub(super) fn enter_over(&mut self, ticket: &Ticket) {
         let TicketState::Over { at, .. } = &ticket.state else { return };
         let order = (*at, ticket.changed_seq, ticket.place);
@@ -160,7 +160,7 @@ impl Indexes {
     }
 }
 
-/// What a status tells of what was asked for: by whom. The key is remembered by itself.
+/// The part of the order that a status shows: the players. The key is remembered separately.
 pub(super) fn bare(spec: &TicketSpec) -> TicketSpec {
     let party = |party: &Party| {
         let players: Vec<Player> =
@@ -179,7 +179,7 @@ pub(super) fn bare(spec: &TicketSpec) -> TicketSpec {
     }
 }
 
-/// Whether a ticket that is over takes less without its properties, its key being remembered by itself then.
+/// Whether a ticket that is over takes less without its properties, if its key is then remembered separately.
 fn gains(ticket: &Ticket) -> bool {
     let spare = ticket.byte_size() - ticket.asked.byte_size() - ticket.spec.byte_size();
     let key = ticket.asked_for().idempotency_key.as_ref();

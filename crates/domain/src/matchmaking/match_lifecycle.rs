@@ -1,4 +1,5 @@
-//! A match's way here: its tickets chosen, accepted, checked, formed; then its players can connect, or it comes to nothing.
+//! The lifecycle of a match: its tickets are chosen, accepted, checked, formed; then its players can connect, or it is
+//! dissolved.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -19,28 +20,28 @@ use crate::ids::{HookId, MatchId, PlayerId, QueueId, RegionId, TicketId};
 use crate::match_spec::{MAX_PLAYERS, MatchSpec};
 use crate::size::Size;
 
-/// Matches that one answer of a hook may form.
+/// Maximum number of matches that one answer of a hook may form.
 pub const MAX_FORMED: usize = 1_000;
-/// Tickets that one answer of a hook may name, so that taking it is one short step.
+/// Maximum number of tickets that one answer of a hook may name, so that taking it is one short step.
 pub const MAX_FORMED_TICKETS: usize = 1_000;
 
-/// What it costs to look at a match of an answer, in comparisons of two numbers.
+/// The cost of looking at a match of an answer, in comparisons of two numbers.
 const NAMED_COST: u64 = 100;
 
-/// What is left of an answer of a hook that forms matches.
+/// The unprocessed rest of an answer of a hook that forms matches.
 pub(crate) struct HookAnswer {
     /// The last place of its round.
     last: u64,
-    /// The hook, and the place behind which its round begins.
+    /// The hook, and the place behind which its round began.
     hook: HookId,
     after: u64,
-    /// By their numbers in the answer; what is wrong with those that are none.
+    /// By their numbers in the answer; invalid ones with what is wrong with them.
     matches: Enumerate<vec::IntoIter<Result<FormedMatch, String>>>,
-    /// Tickets named by those before.
+    /// The number of tickets named by earlier matches.
     named: usize,
-    /// How many of those before were taken.
+    /// The number of earlier matches that were taken.
     taken: usize,
-    /// It named more tickets than one may.
+    /// It named more tickets than an answer may.
     too_much: bool,
 }
 
@@ -51,7 +52,7 @@ pub(super) struct Draft {
     pub(super) teams: Arc<[Vec<Named>]>,
     pub(super) region: Option<RegionId>,
     pub(super) spec: MatchSpec,
-    /// No event has spoken of it.
+    /// No event about it exists yet.
     pub(super) is_new: bool,
 }
 
@@ -115,7 +116,7 @@ impl Turn<'_> {
         Ok(formation)
     }
 
-    /// The time to accept is over: who has not agreed leaves.
+    /// The time to accept is over: players who have not accepted leave.
     pub(super) fn not_accepted(&mut self, id: &MatchId) {
         let Some(formation) = self.state().formations.get(id) else { return };
         let Stage::Accepting { accepted, .. } = &formation.stage else { return };
@@ -128,12 +129,12 @@ impl Turn<'_> {
         self.dissolve(id, DissolveCause::NotAccepted);
     }
 
-    /// Takes a match through the hooks behind `after`, and to whoever finds servers behind the last.
+    /// Takes a match through the hooks behind `after`, and to the broker behind the last.
     pub(super) fn check_match(&mut self, draft: Draft, after: Option<&HookId>) {
         let Draft { id, queue, teams, region, mut spec, is_new } = draft;
         if !is_new && spec.byte_size() > hooks::MAX_DOCUMENT_BYTES {
             // It was made before there was a limit.
-            return self.refuse_match(&id, "the match is larger than a match may be", after);
+            return self.refuse_match(&id, "the match exceeds the maximum size", after);
         }
         let check = hooks::check_match(self.state(), &queue, &teams, &mut spec, after, self.now);
         let host = hooks::host_address(self.state(), &queue, &spec);
@@ -195,7 +196,7 @@ impl Turn<'_> {
         Reply::Done
     }
 
-    /// The tickets of a match that may not be played fail: back in the queue, they would make the same match again.
+    /// The tickets of a refused match fail: back in the queue, they would make the same match again.
     fn refuse_match(&mut self, id: &MatchId, reason: &str, hook: Option<&HookId>) {
         for ticket in self.tickets_of(id) {
             self.failed(&ticket, FailCause::Refused, reason, hook);
@@ -212,7 +213,7 @@ impl Turn<'_> {
             .collect()
     }
 
-    /// A match comes to nothing; its tickets that are not over go back to their places.
+    /// Dissolves a match; its tickets that are not over return to their places.
     pub(super) fn dissolve(&mut self, id: &MatchId, cause: DissolveCause) {
         self.dissolve_for(id, cause, Arc::default());
     }
@@ -246,7 +247,7 @@ impl Turn<'_> {
         Reply::Done
     }
 
-    /// No server for a match, or none that stayed: its tickets go back, those that did so too often fail.
+    /// No server was found for a match, or the server was lost: its tickets return; those that returned too often fail.
     pub(super) fn no_server(&mut self, id: &MatchId, why: DissolveCause, reason: &str) -> Reply {
         let Some(formation) = self.state().formations.get(id) else { return Reply::Done };
         if !matches!(formation.stage, Stage::FindingServer { .. }) {
@@ -277,8 +278,8 @@ impl Turn<'_> {
         self.no_server(id, DissolveCause::Ended, reason)
     }
 
-    /// The matches that a hook has formed: each one is taken on its own, or not. A long answer is taken over in parts, the
-    /// rest by the ticks that follow. If the process ends meanwhile, the round is still open and the hook is asked again.
+    /// Takes the matches that a hook has formed, each one on its own. A long answer is processed in parts, the rest by
+    /// the ticks that follow. If the process ends in between, the round is still open and the hook is asked again.
     pub(super) fn matches_formed(
         &mut self,
         queue: &QueueId,
@@ -292,7 +293,7 @@ impl Turn<'_> {
             return Reply::Done;
         }
         let from = known.after;
-        // A hook that the queue does not have any more has no say.
+        // A hook that the queue no longer has is ignored.
         let former = self.state().queue(queue).and_then(Queue::former);
         let matches = matches.filter(|_| former.is_some_and(|former| former.id == check.hook));
         let last = self.round_end(queue, from);
@@ -323,7 +324,7 @@ impl Turn<'_> {
         Reply::Formed { taken, ignored, left }
     }
 
-    /// Goes on with answers of which some is left.
+    /// Continues with answers that are not fully processed.
     pub(super) fn take_answers(&mut self, most: u64) {
         let queues: Vec<QueueId> = self.maker.beside.answers.keys().cloned().collect();
         for queue in queues {
@@ -361,7 +362,9 @@ impl Turn<'_> {
             };
             answer.named += formed.teams.iter().map(Vec::len).sum::<usize>();
             if answer.named > MAX_FORMED_TICKETS {
-                let problem = format!("and those behind it: an answer may name {MAX_FORMED_TICKETS} tickets");
+                let problem = format!(
+                    "this match and those after it: an answer may name at most {MAX_FORMED_TICKETS} tickets"
+                );
                 let ignored = Ignored::new(IgnoredCause::TooMany, problem);
                 self.note_fault(queue, &answer.hook, at, &ignored);
                 note(Err((at, ignored.problem)));
@@ -379,7 +382,7 @@ impl Turn<'_> {
         self.end_round(queue, answer.after, answer.last, how);
     }
 
-    /// The time of a round is over while its hook's answer is being taken over: what is left is asked about again.
+    /// A round times out while its hook's answer is being processed: the rest is asked about again.
     pub(super) fn break_off_answer(&mut self, queue: &QueueId) {
         if let Some(answer) = self.maker.beside.answers.remove(queue) {
             self.end_round(queue, answer.after, answer.last, Ended::InPart);
@@ -396,7 +399,7 @@ impl Turn<'_> {
 
     fn take_formed(&mut self, queue: &QueueId, formed: &FormedMatch) -> Result<(), Ignored> {
         let Some(settings) = self.state().queue(queue) else {
-            return Err(Ignored::new(IgnoredCause::NotWaiting, format!("queue {queue} is gone")));
+            return Err(Ignored::new(IgnoredCause::NotWaiting, format!("queue {queue} no longer exists")));
         };
         let mut seen = BTreeSet::new();
         let (mut teams, mut tickets) = (Vec::new(), Vec::new());
@@ -407,7 +410,7 @@ impl Turn<'_> {
                 let waits =
                     ticket.filter(|ticket| ticket.state == TicketState::Waiting && ticket.queue == *queue);
                 let Some(ticket) = waits else {
-                    let problem = format!("ticket {id} does not wait in queue {queue}");
+                    let problem = format!("ticket {id} is not waiting in queue {queue}");
                     return Err(Ignored::new(IgnoredCause::NotWaiting, problem));
                 };
                 if !seen.insert(id) {
@@ -429,7 +432,7 @@ impl Turn<'_> {
     }
 }
 
-/// A hook's own logic stays within what players of the queue were told: its number and size of teams.
+/// External logic must keep to the queue's number and size of teams, which players rely on.
 fn check_teams(queue: &Queue, teams: &[Vec<Named>]) -> Result<(), String> {
     let wanted = queue.teams.max(1) as usize;
     if teams.len() != wanted {

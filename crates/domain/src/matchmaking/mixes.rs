@@ -1,8 +1,8 @@
-//! Every mix of ticket sizes that fills the teams of a queue, where there are not too many.
+//! Every mix of ticket sizes that fills the teams of a queue, if there are not too many.
 //!
-//! What fills some teams of a size also fills one team more, with solos in it. So for each size there is one list, which
-//! grows with the number of teams, and all queues share it: whatever a thousand queues ask for, each mix is found once.
-//! Without that, reading the settings of many queues would take seconds.
+//! A mix that fills some teams also fills one team more, with additional solos. So for each team size there is one
+//! list, which grows with the number of teams and is shared by all queues: each mix is computed once, even for a
+//! thousand queues. Otherwise, reading the settings of many queues would take seconds.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -10,21 +10,21 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// Most mixes of ticket sizes that are worked out for one number of teams and team size.
+/// Maximum number of mixes of ticket sizes that are computed for one number of teams and team size.
 const MAX_MIXES: usize = 512;
-/// Largest team whose mixes are worked out, in players.
+/// Maximum team size whose mixes are computed, in players.
 const MAX_MIXED_TEAM: u16 = 16;
-/// Bits of a [`Code`].
+/// The number of bits of a [`Code`].
 const CODE_BITS: u16 = 128;
 
-/// How many tickets of each size: `counts[size - 1]`.
+/// The number of tickets of each size: `counts[size - 1]`.
 pub(crate) type Mix = Box<[u16]>;
 
-/// How many tickets there are of each size but 1, the same number of bits for each. The solos follow from the number of
+/// The number of tickets of each size but 1, with the same number of bits for each. The solos follow from the number of
 /// players, so that one team of nothing but solos is zero.
 type Code = u128;
 
-/// The mixes of some numbers of teams and sizes of a team, found when they are first asked for.
+/// The mixes by number and size of teams, computed on first use.
 #[derive(Default)]
 pub(crate) struct Mixes {
     growing: BTreeMap<u16, Growing>,
@@ -33,7 +33,7 @@ pub(crate) struct Mixes {
 }
 
 impl Mixes {
-    /// Every mix that fills `teams` teams of `size` exactly; `None` where there are too many.
+    /// Every mix that fills `teams` teams of `size` exactly; `None` if there are too many.
     pub(crate) fn of(&mut self, teams: u32, size: u16) -> Option<Arc<[Mix]>> {
         let teams = teams.max(1);
         if size > MAX_MIXED_TEAM {
@@ -47,20 +47,20 @@ impl Mixes {
         found
     }
 
-    /// Forgets those that nobody uses.
+    /// Drops unused mixes.
     pub(crate) fn forget_unused(&mut self) {
         self.known.retain(|_, mixes| mixes.as_ref().is_some_and(|mixes| Arc::strong_count(mixes) > 1));
     }
 }
 
-/// The mixes that fill teams of one size, for ever more teams.
+/// The mixes that fill teams of one size, for increasing numbers of teams.
 struct Growing {
     size: u16,
     /// Each way to fill one team.
     patterns: Vec<Code>,
     /// Those found so far.
     found: BTreeSet<Code>,
-    /// The same, by the number of teams that they need at least.
+    /// The same, by the minimum number of teams that they need.
     by_teams: Vec<Vec<Code>>,
 }
 
@@ -75,7 +75,7 @@ impl Growing {
     fn mixes(&mut self, teams: u32) -> Option<Arc<[Mix]>> {
         let wanted = usize::try_from(teams).ok()?;
         while self.by_teams.len() <= wanted && self.found.len() <= MAX_MIXES {
-            // What needs one team more has a mix in it that needed one less.
+            // A mix that needs one team more contains one that needed one less.
             let mut new = Vec::new();
             for mix in self.by_teams.last().into_iter().flatten() {
                 for pattern in &self.patterns {
@@ -99,8 +99,8 @@ impl Growing {
     }
 }
 
-/// Bits of one size in a code. There are never as many tickets as would need more: of large teams few are worked out, and
-/// one step beyond them.
+/// Bits per size in a code. Ticket counts never need more: of large teams only few mixes are computed, and one step
+/// beyond them.
 const fn bits(size: u16) -> u16 {
     let sizes = if size > 1 { size - 1 } else { 1 };
     let bits = CODE_BITS / sizes;
@@ -112,7 +112,7 @@ fn encode(counts: &[u16]) -> Code {
     counts.iter().skip(1).rev().fold(0, |code, count| (code << bits) | Code::from(*count))
 }
 
-/// `None` for more players than the teams have, which is in no list.
+/// `None` for more players than the teams have; no list has such a code.
 fn decode(code: Code, teams: u32, size: u16) -> Option<Mix> {
     let (mut counts, mut left) = (Vec::with_capacity(usize::from(size)), u32::from(size) * teams);
     counts.push(0);
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(mixes(1_000, 1).unwrap().to_vec(), [Box::from([1_000])]);
     }
 
-    /// Whatever was asked for before, the answer is that of adding one team after the other.
+    /// The answer does not depend on earlier calls: it is always that of adding one team after the other.
     #[test]
     fn they_are_the_same_in_whatever_order_they_are_asked_for() {
         let mut shared = Mixes::default();

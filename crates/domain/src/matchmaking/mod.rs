@@ -1,34 +1,34 @@
-//! The matchmaker: makes matches of tickets.
+//! The matchmaker: forms matches from tickets.
 //!
 //! | where | what |
 //! |---|---|
-//! | [`model`], [`settings`] | the things it knows; what queues, rules and hooks there can be |
+//! | [`model`], [`settings`] | its data; the settings of queues, rules and hooks |
 //! | [`entity`] | tickets as Catena's contract sends them |
-//! | [`command`], [`event`] | what it is asked, answers, refuses; what it decides, what players hear of it |
-//! | `ticket_lifecycle` | started, validated, waiting; how a ticket is called off |
+//! | [`command`], [`event`] | commands, answers and refusals; decisions, and what players hear about them |
+//! | `ticket_lifecycle` | started, validated, waiting; cancellation |
 //! | `replacing` | tickets that take the places of others |
 //! | `several` | players who wait in several queues at once |
-//! | `match_lifecycle` | chosen, accepted, checked, formed; how a match comes to nothing |
-//! | `backfill`, `offers` | free seats of running matches; where they are found |
-//! | `hooks` | those that are built in, and how hooks stack |
-//! | [`rounds`] | when a hook that forms matches is asked, and about whom |
-//! | `forming` | a tick: which tickets are looked at, and what becomes of what is found |
-//! | `search` | is there a match for this ticket, and of whom; searches that go on in later ticks |
+//! | `match_lifecycle` | chosen, accepted, checked, formed; how a match is dissolved |
+//! | `backfill`, `offers` | free seats of running matches; the index over them |
+//! | `hooks` | the built-in ones, and how hooks stack |
+//! | [`rounds`] | when a hook that forms matches is asked, and about which tickets |
+//! | `forming` | a tick: which tickets are looked at, and what happens with the matches found |
+//! | `search` | looks for a match with a given ticket; continues in later ticks |
 //! | `sizes`, `packing` | whether sizes fill teams; how tickets do |
-//! | `pools`, `rules`, `documents` | who is in reach of whom; what each ticket demands at a time; what expressions look at |
+//! | `pools`, `rules`, `documents` | which tickets reach one another; their demands over time; expressions' input |
 //! | `values` | values of properties, as keys and as expressions see them |
-//! | `rated` | what nobody may say of themselves, because rules judge by it |
-//! | [`order`] | what a ticket asks for, by its content; keys |
+//! | `rated` | numbers that players may not state themselves, because rules judge by them |
+//! | [`order`] | the content of a ticket's order; idempotency keys |
 //! | `names`, `slab`, `json` | finding things by text, and by number; members of JSON objects |
-//! | `timers`, `firsts` | every deadline, and what it ends; which is the first |
-//! | `state`, `kept` | the durable state, its indexes, how events change it; what is over |
-//! | [`explain`], [`words`] | why a ticket still waits: as data; in words |
+//! | `timers`, `firsts` | deadlines and what they end; the next one |
+//! | `state`, `kept` | the durable state, its indexes, how events change it; retention of what is over |
+//! | [`explain`], [`words`] | why a ticket still waits: as data; as text |
 //!
-//! It knows the broker, or whoever else finds servers, by effects and commands only: a match that is formed goes out by
-//! [`Effect::Submit`], and comes back as ready, as over, or for want of a server.
+//! It knows the broker, or any other component that finds servers, by effects and commands only: a formed match goes
+//! out by [`Effect::Submit`], and comes back as ready, as over, or without a server.
 //!
-//! Commands change tickets; matches are formed by ticks, so that what a tick costs follows what changed since the last
-//! one and is bounded. [`forming`] says how, and why nobody is passed by.
+//! Commands change tickets; ticks form matches, so that the cost of a tick follows what changed since the last one, and
+//! is bounded. [`forming`] says how, and why no waiting ticket is passed over.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -102,18 +102,18 @@ use several::WORK_OF_CANCELS;
 use state::State;
 use timers::WORK_OF_DEADLINES;
 
-/// Most tickets that are not over.
+/// Maximum number of tickets that are not over.
 pub const MAX_TICKETS: usize = 2_000_000;
-/// The machine that makes matches of tickets.
+/// The machine that forms matches from tickets.
 pub struct Matchmaker {
     state: State,
     beside: Beside,
     #[cfg(feature = "broken-rules")]
     broken: Option<BrokenRule>,
-    /// Comparisons of one turn of a search, where they are not the usual ones.
+    /// Comparisons per turn of a search, if not the default.
     #[cfg(feature = "broken-rules")]
     turn: Option<u64>,
-    /// What one step may cancel of players who can connect, where it is not as much as usual.
+    /// What one step may cancel of players who can connect, if not the default.
     #[cfg(feature = "broken-rules")]
     cancels: Option<u64>,
 }
@@ -121,27 +121,27 @@ pub struct Matchmaker {
 /// Rules that the simulation breaks on purpose, to show that it would notice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BrokenRule {
-    /// A player who waits may wait once more.
+    /// A player who waits may start a second ticket.
     StartTwice,
-    /// Tickets of a match are still there for another one.
+    /// Tickets of a match can be used for another one.
     MatchTwice,
-    /// Tickets wait for ever.
+    /// Tickets never expire.
     ForgetExpiry,
-    /// Tickets demand for ever what they demanded first.
+    /// Demands of tickets never widen.
     ForgetWidening,
-    /// Tickets that come back are not looked at.
+    /// Tickets that return are not looked at.
     ForgetReturned,
-    /// One of the tickets of a match that came to nothing does not come back.
+    /// One of the tickets of a dissolved match does not return.
     LoseReturned,
     /// A ticket is acknowledged and not recorded.
     LoseTicket,
-    /// A hook that does not answer is waited for, for ever.
+    /// A hook that does not answer never times out.
     ForgetHook,
-    /// Players may think about a match for ever.
+    /// Players may take forever to accept a match.
     ForgetAcceptance,
     /// One player accepts for all.
     AcceptForAll,
-    /// Free seats are given twice.
+    /// Free seats are assigned twice.
     OversellSeats,
     /// Players hear twice that they can connect.
     ReadyTwice,
@@ -149,53 +149,53 @@ pub enum BrokenRule {
     RefuseWithTrace,
     /// State changes without an event.
     ChangeWithoutEvent,
-    /// Nobody is told that a match is not wanted any more.
+    /// The broker does not hear that a match is no longer wanted.
     ForgetWithdrawal,
-    /// Settings that were changed at run time are gone with the next start.
+    /// Settings that were changed at run time are lost by a restart.
     ForgetReconfigured,
-    /// Of those who would do, the youngest are chosen.
+    /// The youngest suitable tickets are chosen.
     FormNewest,
-    /// The oldest of those who would do is chosen, then the youngest.
+    /// The oldest suitable ticket is chosen first, then the youngest.
     FillNewest,
-    /// Of the matches in several pools, the one with the oldest is not taken.
+    /// Of the matches in several pools, the one with the oldest ticket is not taken.
     FormElsewhere,
-    /// Tickets that differ in what must be equal are put together.
+    /// Tickets with different values of an equality are put together.
     ForgetEqual,
     /// Tickets that are far apart are put together.
     ForgetDistance,
-    /// Expressions that compare two tickets, and lists of blocked players, are not looked at.
+    /// Expressions that compare two tickets, and lists of blocked players, are ignored.
     ForgetPairs,
-    /// Players are put into regions that they cannot bear.
+    /// Players are put into regions that are not acceptable to them.
     ForgetLatency,
-    /// A match gets the region that is best for one of its tickets.
+    /// A match gets the best region of one of its tickets.
     AnyRegion,
-    /// Teams are made however uneven they are.
+    /// Teams may be arbitrarily uneven.
     ForgetBalance,
-    /// Teams may be smaller than anybody asks for.
+    /// Teams may be smaller than any ticket asks for.
     ForgetSize,
-    /// A step takes all there is to do, however much.
+    /// A step does all the work that there is, without a bound.
     UnboundedStep,
-    /// A search that was cut does not go on.
+    /// A search that was cut does not continue.
     ForgetUnfinished,
-    /// Large teams, whose mixes of sizes are not worked out, are never filled.
+    /// Large teams, whose mixes of sizes are not computed, are never filled.
     SmallTeamsOnly,
     /// Candidates are the oldest, whatever their sizes.
     CandidatesOfOneSize,
-    /// Where the oldest make no even teams, nobody does.
+    /// If the oldest make no even teams, no match is formed.
     OutlierKeepsAll,
-    /// Asking an expression about two tickets takes a turn, and its answer is forgotten.
+    /// Evaluating an expression on two tickets takes a whole turn, and its result is forgotten.
     PairsAreDear,
-    /// Those whose distance has relaxed are not found far from their own number.
+    /// Tickets whose distance has relaxed are not found far from their own number.
     FewCells,
-    /// What is due waits until everything is formed that can be.
+    /// Deadlines wait until every possible match is formed.
     DeadlinesLast,
-    /// A hook that forms matches is asked about tickets that have come since, and only when some have.
+    /// A hook that forms matches is only asked about tickets that arrived since, and only if there are any.
     AskOnlyNew,
-    /// A ticket looks at a few of the offers of free seats, the oldest of its queue, and at no others.
+    /// A ticket only looks at a few of the oldest offers of free seats of its queue.
     FewOffers,
-    /// Tickets that nobody renews live on.
+    /// Tickets live on without renewal.
     ForgetKeepAlive,
-    /// While the process was away, clients should have renewed their tickets.
+    /// Time in which the process was down counts as time without renewal.
     ForgetRestart,
     /// Tickets whose players are in a match by another ticket are matched.
     MatchOnHold,
@@ -203,16 +203,16 @@ pub enum BrokenRule {
     ForgetElsewhere,
     /// Players hear that they can connect before all their other tickets are over.
     ReadyTooSoon,
-    /// A ticket that replaces another one is behind all others.
+    /// A ticket that replaces another one goes to the end of the queue.
     LosePlace,
-    /// A ticket that replaces another one does not know of the match that was lost.
+    /// A ticket that replaces another one loses the reason why the last match was lost.
     ForgetLoss,
     /// Tickets in a match are replaced.
     ReplaceMatched,
 }
 
 impl BrokenRule {
-    /// Every one of them.
+    /// All rules.
     pub const ALL: &'static [Self] = &[
         Self::StartTwice,
         Self::MatchTwice,
@@ -261,7 +261,7 @@ impl BrokenRule {
     ];
 }
 
-/// Whether `rule` is the one that is broken; none is without the feature.
+/// Whether `rule` is the broken one; never without the feature.
 fn is_broken(broken: Option<BrokenRule>, rule: BrokenRule) -> bool {
     cfg!(feature = "broken-rules") && broken == Some(rule)
 }
@@ -269,34 +269,34 @@ fn is_broken(broken: Option<BrokenRule>, rule: BrokenRule) -> bool {
 /// What a restart may forget.
 #[derive(Default)]
 struct Beside {
-    /// Whether what is here has been made from the state since the machine was restored.
+    /// Whether the volatile data was rebuilt from the state since the machine was restored.
     awake: bool,
-    /// When that was done: clients could renew their tickets from then on.
+    /// When that happened: clients could renew their tickets from then on.
     awake_since: Timestamp,
     pools: Pools,
     due: Due,
     offers: Offers,
-    /// When matches were formed last.
+    /// When matches were last formed.
     formed_at: Timestamp,
-    /// The last tick did not get to the end.
+    /// The last tick was not completed.
     carried: bool,
-    /// The queue whose deadlines had their turn last.
+    /// The last queue whose deadlines were processed.
     fired: Option<QueueId>,
-    /// The next tick begins with tickets whose clients are gone.
+    /// The next tick begins with tickets of clients that are gone.
     abandoned_first: bool,
     rounds: Rounds,
-    /// Where the players of matches connect whose other tickets are still to be cancelled. After a restart, who finds servers
-    /// says it again.
+    /// Connection details of matches whose players still have other tickets to be cancelled. After a restart, the
+    /// broker sends them again.
     ready: BTreeMap<MatchId, Arc<Connection>>,
-    /// Answers of hooks that form matches, of which the next ticks take the rest.
+    /// Answers of hooks that form matches, whose rest is taken by the next ticks.
     answers: BTreeMap<QueueId, HookAnswer>,
-    /// Searches that go on in the next ticks, and what they learnt of pairs of tickets.
+    /// Searches that continue in the next ticks, and their cached verdicts on pairs of tickets.
     unfinished: Unfinished,
     verdicts: Verdicts,
     /// Searches that were not finished in one turn.
     cut_searches: u64,
     documents: Documents,
-    /// How long tickets waited lately.
+    /// Recent waits of tickets.
     waits: Waits<QueueId>,
 }
 
@@ -326,14 +326,15 @@ impl Matchmaker {
         self.broken = Some(rule);
     }
 
-    /// Bounds each turn of a search to this number of comparisons, for a simulation in which few searches end in one.
+    /// Bounds each turn of a search to this number of comparisons, for a simulation in which few searches finish in
+    /// one.
     #[cfg(feature = "broken-rules")]
     pub const fn limit_turns(&mut self, comparisons: u64) {
         self.turn = Some(comparisons);
     }
 
-    /// Bounds what one step cancels of the other tickets of players who can connect, in comparisons of two numbers, for a
-    /// simulation in which few of them do so in one step.
+    /// Bounds the cost of cancelling other tickets of players who can connect, per step and in comparisons of two
+    /// numbers, for a simulation in which this rarely fits into one step.
     #[cfg(feature = "broken-rules")]
     pub const fn limit_cancels(&mut self, comparisons: u64) {
         self.cancels = Some(comparisons);
@@ -376,7 +377,7 @@ impl Matchmaker {
         None
     }
 
-    /// Begins to make what is beside the state, where that was not done since the last restart.
+    /// Begins to rebuild the volatile data, unless that was done since the last restart.
     fn wake(&mut self, now: Timestamp) {
         if !self.beside.awake {
             self.beside.awake = true;
@@ -385,8 +386,8 @@ impl Matchmaker {
         }
     }
 
-    /// Goes by the rules in force. What has to be looked at again because of them is so by ticks: with many who wait,
-    /// it is more than one step may do.
+    /// Applies the rules in force. Tickets that must be looked at again because of them are left to ticks: with many
+    /// waiting tickets, it is more than one step may do.
     fn take_over_rules(&mut self) {
         self.beside.verdicts.clear();
         for queue in self.beside.pools.configure(self.state.queues()) {
@@ -413,7 +414,7 @@ struct Turn<'a> {
     step: &'a mut Step<Matchmaker>,
     now: Timestamp,
     draw: Draw,
-    /// What this turn has cost, in comparisons of two numbers.
+    /// The cost of this turn, in comparisons of two numbers.
     work: u64,
 }
 
@@ -427,7 +428,7 @@ impl<'a> Turn<'a> {
         &self.maker.state
     }
 
-    /// Whether another piece of work may begin: so much has not been done yet, and the step is not full.
+    /// Whether another piece of work may begin: the work limit is not reached, and the step is not full.
     fn has_room(&self, most: u64) -> bool {
         self.work < most && !self.is_full()
     }
@@ -441,7 +442,7 @@ impl<'a> Turn<'a> {
         self.maker.broken(rule)
     }
 
-    /// Decides: the event is applied at once and goes to the log with this step.
+    /// Decides: the event is applied at once and is logged with this step.
     fn emit(&mut self, event: Event) {
         self.take_from_pools(&event);
         let record = Record { seq: self.state().seq + 1, time: self.now, event };
@@ -451,7 +452,7 @@ impl<'a> Turn<'a> {
         self.step.push(record);
     }
 
-    /// Tickets that do not wait after this event.
+    /// Tickets that no longer wait after this event.
     fn take_from_pools(&mut self, event: &Event) {
         let mut take = |id: &TicketId| {
             if let Some(ticket) = self.maker.state.ticket(id) {
@@ -465,12 +466,12 @@ impl<'a> Turn<'a> {
             | Event::TicketFailed { ticket, .. }
             | Event::TicketTimedOut { ticket }
             | Event::SeatsTaken { ticket, .. } => take(&ticket.ticket),
-            // Those of a new match are taken out when it begins.
+            // Those of a new match are removed when it begins.
             _ => {}
         }
     }
 
-    /// The ticket at this place is in a match from now on.
+    /// The ticket at this place is now in a match.
     fn take_place(&mut self, place: u64) {
         self.maker.beside.due.tickets.remove(&place);
         self.maker.beside.unfinished.remove(place);
@@ -479,7 +480,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// What has to be looked at because of an event.
+    /// Marks what must be looked at because of an event.
     fn note_due(&mut self, event: &Event) {
         let forgets = self.broken(BrokenRule::ForgetReturned);
         let (state, beside) = (&self.maker.state, &mut self.maker.beside);
@@ -608,8 +609,8 @@ impl Machine for Matchmaker {
 
     fn tick(&mut self, at: Moment, step: &mut Step<Self>) {
         let mut turn = Turn::new(self, at, step);
-        // Each of them has a share of its own, in every tick, which the others cannot use up. Deadlines come first: what is
-        // over takes no part in what is formed.
+        // Each of them has its own share of every tick, which the others cannot use up. Deadlines come first: tickets
+        // that are over take no part in forming.
         if turn.broken(BrokenRule::DeadlinesLast) {
             turn.form();
             turn.fire_due(WORK_PER_TICK);
@@ -687,7 +688,7 @@ impl Machine for Matchmaker {
     }
 }
 
-/// Effects, from the state alone.
+/// Effects, derived from the state alone.
 impl Matchmaker {
     fn validation(&self, id: &TicketId) -> Option<Effect> {
         let ticket = self.state.ticket(id)?;

@@ -1,6 +1,7 @@
-//! The things the matchmaker knows: tickets, matches that are being made, offers of free seats.
+//! The data of the matchmaker: tickets, matches that are being made, offers of free seats.
 //!
-//! Plain data, all of it durable: it is what a snapshot holds. What a queue demands is in [`settings`](super::settings).
+//! Plain data, all of it durable: this is the content of a snapshot. The demands of a queue are in
+//! [`settings`](super::settings).
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -16,23 +17,23 @@ use crate::properties::Properties;
 use crate::size::{ENTRY_BYTES, Size};
 use crate::time::Timestamp;
 
-/// Most bytes of one ticket, with all that it holds, as [`Size`] counts them.
+/// Maximum size of one ticket with all its content, in bytes as [`Size`] counts them.
 pub const MAX_TICKET_BYTES: usize = 4 << 20;
-/// Most players of one ticket.
+/// Maximum number of players of one ticket.
 pub const MAX_TICKET_PLAYERS: usize = 100;
-/// Most regions that latencies of one player or ticket name.
+/// Maximum number of regions that the latencies of one player or ticket name.
 pub const MAX_REGIONS: usize = 32;
-/// Most ratings of one player.
+/// Maximum number of ratings of one player.
 pub const MAX_RATINGS: usize = 16;
-/// Most players that one player blocks.
+/// Maximum number of players that one player blocks.
 pub const MAX_BLOCKED: usize = 200;
-/// Longest round trip, in milliseconds.
+/// Maximum round trip, in milliseconds.
 pub const MAX_LATENCY: u32 = u32::MAX;
-/// Largest rating, of either sign.
+/// Maximum absolute value of a rating.
 pub const MAX_RATING: f64 = 1e12;
 
-/// A measured round trip in whole milliseconds, rounded up so that rounding never brings it below a limit. `None` for
-/// what is not a number from 0 to [`MAX_LATENCY`].
+/// A measured round trip in whole milliseconds, rounded up so that rounding never brings it below a limit. `None` if it
+/// is not a number from 0 to [`MAX_LATENCY`].
 #[must_use]
 pub fn whole_millis(measured: f64) -> Option<u32> {
     if !(0.0..=f64::from(MAX_LATENCY)).contains(&measured) {
@@ -45,20 +46,20 @@ pub fn whole_millis(measured: f64) -> Option<u32> {
 /// One player of a ticket.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Player {
-    /// Who.
+    /// The player's id.
     pub id: PlayerId,
-    /// Numbers that rules compare, by name.
+    /// Numbers that rules compare, by rating name.
     pub ratings: BTreeMap<Box<str>, f64>,
-    /// Round trip to regions, in milliseconds.
+    /// Round trip by region, in milliseconds.
     pub latencies: BTreeMap<RegionId, u32>,
-    /// Players whom this one will not play with.
+    /// Players that this one refuses to play with.
     pub blocked: Vec<PlayerId>,
     /// Passed on into the match.
     pub properties: Properties,
 }
 
 impl Player {
-    /// A player of whom nothing but the id is known.
+    /// A player of whom only the id is known.
     #[must_use]
     pub fn new(id: PlayerId) -> Self {
         Self {
@@ -71,33 +72,34 @@ impl Player {
     }
 }
 
-/// Players who came together.
+/// A group of players who want to play together.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Party {
-    /// Its id, where it has one.
+    /// The party's id, if it has one.
     pub id: Option<Box<str>>,
-    /// Its players.
+    /// The party's players.
     pub players: Vec<Player>,
 }
 
-/// What somebody asks for who wants to play. All its players land on one team.
+/// A request to play. All its players end up on one team.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TicketSpec {
-    /// The queue asked for.
+    /// The requested queue.
     pub queue: QueueId,
     /// The players, by party.
     pub parties: Vec<Party>,
-    /// Who speaks for all, where anybody does.
+    /// The player who speaks for all; optional.
     pub leader: Option<PlayerId>,
     /// What rules and servers look at.
     pub properties: Properties,
-    /// Round trip to regions of players who name none themselves, in milliseconds.
+    /// Round trip by region for players who name none themselves, in milliseconds.
     pub latencies: BTreeMap<RegionId, u32>,
-    /// The order given twice under one key is one ticket.
+    /// The same order sent twice with one key is one ticket.
     pub idempotency_key: Option<IdempotencyKey>,
-    /// Called off when nobody has renewed it for so long, a whole number of seconds; `None` if nobody has to.
+    /// The ticket is cancelled if it is not renewed for this long, a whole number of seconds; `None` if it needs no
+    /// renewal.
     pub ttl: Option<Duration>,
-    /// The ticket whose place it takes, which is over from then on.
+    /// The ticket whose place it takes, and which is over from then on.
     pub replaces: Option<TicketId>,
 }
 
@@ -107,19 +109,19 @@ impl TicketSpec {
         self.parties.iter().flat_map(|party| &party.players)
     }
 
-    /// How many players.
+    /// The number of players.
     #[must_use]
     pub fn size(&self) -> usize {
         self.parties.iter().map(|party| party.players.len()).sum()
     }
 
-    /// Their ids.
+    /// The players' ids.
     #[must_use]
     pub fn player_ids(&self) -> Vec<PlayerId> {
         self.players().map(|player| player.id.clone()).collect()
     }
 
-    /// The worst round trip of any player to each region that all have measured, in milliseconds.
+    /// The worst round trip of any player, for each region that all have measured, in milliseconds.
     #[must_use]
     pub fn worst_latencies(&self) -> BTreeMap<RegionId, u32> {
         let mut worst: Option<BTreeMap<RegionId, u32>> = None;
@@ -174,12 +176,12 @@ fn latencies(latencies: &BTreeMap<RegionId, u32>) -> usize {
     latencies.keys().map(|region| ENTRY_BYTES + region.byte_size()).sum()
 }
 
-/// A hook that was asked and has not answered.
+/// A hook that was asked and has not answered yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Check {
-    /// Which.
+    /// The hook.
     pub hook: HookId,
-    /// When its default takes its place.
+    /// When its default is used instead of an answer.
     pub until: Timestamp,
 }
 
@@ -192,35 +194,35 @@ impl Size for Check {
 /// One ticket.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Ticket {
-    /// Its id.
+    /// The ticket's id.
     pub id: TicketId,
-    /// What is asked for.
+    /// The order.
     pub spec: Arc<TicketSpec>,
-    /// What was asked for at first, where a hook has changed it since.
+    /// The original order, if a hook has changed it since.
     pub asked: Option<Arc<TicketSpec>>,
-    /// The queue that it is in, which a hook may have chosen.
+    /// The queue that it is in; a hook may have chosen it.
     pub queue: QueueId,
-    /// Its place in the queue, for good: sequence number of the event that began it, or that began the first of those which
-    /// it replaces. The place of one that was replaced is the sequence number of the event that ended it.
+    /// Its permanent place in the queue: the sequence number of the event that started it, or that started the first of
+    /// the tickets that it replaces. The place of a replaced ticket is the sequence number of the event that ended it.
     pub place: u64,
-    /// When it came, or the first of those that it replaces.
+    /// When it was started, or the first of those that it replaces.
     pub started_at: Timestamp,
-    /// From when its wait counts: later than `started_at` by the time that it, or another ticket of its players, spent in
-    /// matches which came to nothing.
+    /// When its wait began to count: later than `started_at` by the time that it, or another ticket of its players,
+    /// spent in matches that were dissolved.
     pub waits_since: Timestamp,
-    /// When its client was heard of last; `None` if it has no `ttl`.
+    /// When its client was last heard of; `None` if it has no `ttl`.
     pub renewed_at: Option<Timestamp>,
     /// Sequence number of the last event about it.
     pub changed_seq: u64,
-    /// How often it came back because no server could be had.
+    /// How often it returned because no server was found.
     pub requeues: u32,
-    /// How often a hook outside has moved it to another queue.
+    /// How often an external hook has moved it to another queue.
     pub moves: u32,
-    /// How many tickets had its place before.
+    /// The number of tickets that had its place before.
     pub replaced: u32,
-    /// The last match that it came back from because no server could be had.
+    /// The last match that it returned from because no server was found.
     pub lost: Option<Arc<LostMatch>>,
-    /// Where it stands.
+    /// Its state.
     pub state: TicketState,
 }
 
@@ -239,12 +241,13 @@ impl Size for Ticket {
     }
 }
 
-/// What a ticket takes that is not over, beside what it holds: its numbers, the indexes, the pools. In bytes.
+/// The overhead of a ticket that is not over, in addition to its content: its numbers, the indexes, the pools. In
+/// bytes.
 const WAITING_BYTES: usize = 1_024;
-/// What one takes that is over. In bytes.
+/// The same for a ticket that is over, in bytes.
 const OVER_BYTES: usize = 256;
 
-/// The bytes that a new ticket takes.
+/// The size of a new ticket, in bytes.
 pub(crate) fn new_ticket_bytes(id: &TicketId, queue: &QueueId, spec: &TicketSpec) -> usize {
     WAITING_BYTES + id.byte_size() + queue.byte_size() + spec.byte_size()
 }
@@ -252,26 +255,26 @@ pub(crate) fn new_ticket_bytes(id: &TicketId, queue: &QueueId, spec: &TicketSpec
 /// What a ticket takes over from the one that it replaces.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QueuePlace {
-    /// Its place.
+    /// The old ticket's place.
     pub number: u64,
-    /// When it came.
+    /// When the old ticket was started.
     pub started_at: Timestamp,
-    /// From when its wait counts.
+    /// When its wait began to count.
     pub waits_since: Timestamp,
-    /// How often it came back because no server could be had.
+    /// How often it returned because no server was found.
     pub requeues: u32,
-    /// How many tickets had the place before.
+    /// The number of tickets that had the place before.
     pub replaced: u32,
-    /// The last match that it came back from, because no server could be had.
+    /// The last match that it returned from because no server was found.
     pub lost: Option<Arc<LostMatch>>,
 }
 
-/// A match for which no server could be had.
+/// A match for which no server was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LostMatch {
-    /// Which.
+    /// The match.
     pub match_id: MatchId,
-    /// Why, in the words of the broker; may be empty. Up to `MAX_LOST_BYTES`.
+    /// Why, in the broker's words; may be empty. Up to `MAX_LOST_BYTES`.
     pub reason: Arc<str>,
 }
 
@@ -281,14 +284,14 @@ impl Size for LostMatch {
     }
 }
 
-/// Where a ticket stands.
+/// The state of a ticket.
 #[derive(Clone, PartialEq, Debug)]
 pub enum TicketState {
-    /// A hook looks at it.
+    /// A hook is checking it.
     Validating(Check),
-    /// It waits for others.
+    /// It waits for other tickets.
     Waiting,
-    /// It is in a match that its players or a hook have yet to agree to.
+    /// It is in a match that its players or a hook have yet to accept.
     Proposed {
         /// The match.
         match_id: MatchId,
@@ -299,17 +302,17 @@ pub enum TicketState {
     FindingServer {
         /// The match.
         match_id: MatchId,
-        /// Since when it is in it.
+        /// Since when it is in the match.
         since: Timestamp,
     },
-    /// It is to get free seats of a running match.
+    /// It is about to get free seats of a running match.
     Seating {
         /// The match.
         match_id: MatchId,
         /// Since when.
         since: Timestamp,
     },
-    /// One of its players is in a match by another ticket, which may still come to nothing.
+    /// On hold: one of its players is in a match by another ticket, and that match may still be dissolved.
     OnHold {
         /// Since when.
         since: Timestamp,
@@ -335,29 +338,29 @@ pub enum TicketEnd {
     },
     /// Something went wrong.
     Failed {
-        /// What.
+        /// The cause.
         cause: FailCause,
         /// In the words of the hook or the broker; may be empty.
         detail: Arc<str>,
-        /// The hook by whose answer; `None` if it was none.
+        /// The hook whose answer made it fail; `None` if there was none.
         hook: Option<HookId>,
         /// The match that it was in; `None` if it was in none.
         match_id: Option<MatchId>,
     },
-    /// It was called off.
+    /// It was cancelled.
     Cancelled(CancelCause),
-    /// It waited as long as its queue lets it.
+    /// It reached its queue's maximum wait.
     TimedOut,
 }
 
 impl Ticket {
-    /// What was asked for at first.
+    /// The original order.
     #[must_use]
     pub fn asked_for(&self) -> &TicketSpec {
         self.asked.as_ref().unwrap_or(&self.spec)
     }
 
-    /// Its status, as players hear it.
+    /// Its status, as players see it.
     #[must_use]
     pub const fn status(&self) -> Status {
         match &self.state {
@@ -376,7 +379,7 @@ impl Ticket {
         matches!(self.state, TicketState::Over { .. })
     }
 
-    /// Whether it is in a match that is being made or runs, and not over.
+    /// Whether it is in a match that is being made or is running, and not over.
     #[must_use]
     pub const fn is_in_match(&self) -> bool {
         matches!(
@@ -399,7 +402,7 @@ impl Ticket {
 }
 
 impl TicketEnd {
-    /// The status that it leads to.
+    /// The final status.
     #[must_use]
     pub const fn status(&self) -> Status {
         match self {
@@ -411,10 +414,10 @@ impl TicketEnd {
     }
 }
 
-/// A ticket's status, as players hear it.
+/// A ticket's status, as players see it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Status {
-    /// It waits for others.
+    /// It waits for other tickets.
     InProgress,
     /// It is in a match, which waits for a server.
     FindingServer,
@@ -422,14 +425,14 @@ pub enum Status {
     Completed,
     /// Something went wrong.
     Failed,
-    /// It was called off.
+    /// It was cancelled.
     Cancelled,
-    /// It waited as long as its queue lets it.
+    /// It reached its queue's maximum wait.
     TimedOut,
 }
 
 impl Status {
-    /// Its name, as it leaves the system.
+    /// Its external name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -442,7 +445,7 @@ impl Status {
         }
     }
 
-    /// Whether nothing follows it.
+    /// Whether it is final.
     #[must_use]
     pub const fn is_last(self) -> bool {
         !matches!(self, Self::InProgress | Self::FindingServer)
@@ -459,7 +462,7 @@ causes! {
 }
 
 causes! {
-    /// Who called a ticket off.
+    /// Who cancelled a ticket.
     CancelCause {
         Requested = "requested", 1, "it was cancelled on request";
         Declined = "declined", 2, "one of its players declined the match";
@@ -471,7 +474,7 @@ causes! {
 }
 
 causes! {
-    /// Why a match that was being made came to nothing.
+    /// Why a match that was being made was dissolved.
     DissolveCause {
         Cancelled = "cancelled", 1, "one of its tickets was cancelled";
         NotAccepted = "not_accepted", 2, "not all of its players accepted it";
@@ -496,21 +499,21 @@ impl Size for Named {
     }
 }
 
-/// What is asked of the broker for a match of tickets: marked, so that whoever knows the broker's side only can tell it
-/// from a match that somebody else submitted. Its idempotency key is its own id, which nobody knows before.
+/// The order that is submitted to the broker for a match of tickets: marked, so that readers of the broker's events can
+/// tell it from a match that was submitted by others. Its idempotency key is its own id, which nobody knows in advance.
 #[must_use]
 pub fn marked(id: &MatchId, mut spec: MatchSpec) -> MatchSpec {
     spec.idempotency_key = IdempotencyKey::new(id.as_str()).ok();
     spec
 }
 
-/// Whether a match of the broker is one of tickets.
+/// Whether a match of the broker was formed from tickets.
 #[must_use]
 pub fn is_marked(id: &MatchId, spec: &MatchSpec) -> bool {
     spec.idempotency_key.as_ref().is_some_and(|key| key.as_str() == id.as_str())
 }
 
-/// A match that is being made: from its tickets being chosen until its players can connect.
+/// A match that is being made: from the choice of its tickets until its players can connect.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Formation {
     /// The match's id, here and at the broker.
@@ -519,16 +522,16 @@ pub struct Formation {
     pub queue: QueueId,
     /// Tickets, by team.
     pub teams: Arc<[Vec<Named>]>,
-    /// Where it is to be played.
+    /// The region.
     pub region: Option<RegionId>,
-    /// What is asked of the broker.
+    /// The order for the broker.
     pub spec: Arc<MatchSpec>,
-    /// Where it stands.
+    /// Its state.
     pub stage: Stage,
 }
 
 impl Formation {
-    /// Every ticket, team by team.
+    /// All tickets, team by team.
     pub fn tickets(&self) -> impl Iterator<Item = &Named> {
         self.teams.iter().flatten()
     }
@@ -543,26 +546,26 @@ impl Formation {
 impl Size for Formation {
     fn byte_size(&self) -> usize {
         let teams = self.teams.iter().map(|team| ENTRY_BYTES + team.byte_size()).sum::<usize>();
-        // Twice, because those who accept are noted.
+        // Counted twice, because the accepting players are recorded too.
         2 * ENTRY_BYTES + self.id.byte_size() + self.queue.byte_size() + 2 * teams + self.spec.byte_size()
     }
 }
 
-/// Where a match that is being made stands.
+/// The state of a match that is being made.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Stage {
-    /// Its players have to agree.
+    /// Its players have to accept it.
     Accepting {
         /// By when.
         until: Timestamp,
-        /// Who has agreed.
+        /// Who has accepted.
         accepted: BTreeSet<PlayerId>,
     },
-    /// A hook looks at it.
+    /// A hook is checking it.
     Checking(Check),
     /// It waits for a server.
     FindingServer {
-        /// Whether whoever finds servers has taken it.
+        /// Whether the broker has confirmed that it has the match.
         submitted: bool,
     },
 }
@@ -572,15 +575,15 @@ pub enum Stage {
 pub struct SeatOffer {
     /// The match.
     pub match_id: MatchId,
-    /// Whose tickets may take them.
+    /// The queue whose tickets may take them.
     pub queue: QueueId,
-    /// How many.
+    /// The number of free seats.
     pub seats: u32,
-    /// Where it is played; `None` suits everybody.
+    /// The region; `None` matches every ticket.
     pub region: Option<RegionId>,
     /// What rules look at, as in a ticket.
     pub properties: Properties,
-    /// Its rating by name, as in a ticket's players; one that is missing suits everybody.
+    /// Its ratings by name, as in a ticket's players; a missing one matches every ticket.
     pub ratings: BTreeMap<Box<str>, f64>,
     /// Who plays in it.
     pub players: Vec<PlayerId>,
@@ -599,16 +602,16 @@ impl Size for SeatOffer {
     }
 }
 
-/// An offer of free seats and what has become of them.
+/// An offer of free seats and its use so far.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Offered {
     /// The offer.
     pub offer: Arc<SeatOffer>,
-    /// Sequence number of the event that brought it.
+    /// Sequence number of the event that created it.
     pub place: u64,
-    /// Tickets that are to get some of them, with how many they need and until when they are waited for.
+    /// Tickets that are about to get some of them, with the number of seats and the deadline.
     pub seating: BTreeMap<TicketId, (u32, Timestamp)>,
-    /// Seats that nobody is to get.
+    /// Seats that are not assigned to any ticket.
     pub free: u32,
 }
 
@@ -622,9 +625,9 @@ impl Size for Offered {
 /// A round of a queue whose matches a hook forms.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Round {
-    /// Counts up.
+    /// Sequential number.
     pub number: u64,
-    /// Tickets behind this place are looked at.
+    /// Tickets behind this place are included.
     pub after: u64,
     /// The hook that was asked; `None` between rounds.
     pub check: Option<Check>,

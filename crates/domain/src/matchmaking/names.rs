@@ -1,14 +1,14 @@
-//! Finds things by text, without comparing texts on the way there.
+//! Finds things by text without comparing texts on the way.
 //!
-//! An ordered map of a million texts compares twenty of them for one look-up, each somewhere else in memory, and that took
-//! more than half of a tick. So things are found by a hash of their text, which lies in the map itself; whoever asks
-//! compares the one text, or the few, that it finds.
+//! An ordered map of a million texts compares twenty of them for one look-up, each somewhere else in memory, and that
+//! took more than half of a tick. So things are found by a hash of their text, which lies in the map itself; the caller
+//! compares the few texts found, usually one.
 
 use alloc::collections::BTreeSet;
 
 use crate::ids::mix;
 
-/// Numbers of things, by the hash of their text.
+/// Indexes of things, by the hash of their text.
 #[derive(Default)]
 pub(crate) struct Names {
     by_hash: BTreeSet<(u64, u64)>,
@@ -23,13 +23,13 @@ impl Names {
         self.by_hash.remove(&(hash, number));
     }
 
-    /// What may be meant: everything whose text has this hash.
+    /// The candidates: everything whose text has this hash.
     pub(crate) fn find(&self, hash: u64) -> impl Iterator<Item = u64> {
         self.by_hash.range((hash, 0)..=(hash, u64::MAX)).map(|(_, number)| *number)
     }
 }
 
-/// The hash of a text, going on from another one.
+/// The hash of a text, continuing from another one.
 pub(crate) fn hash(begin: u64, text: &str) -> u64 {
     let chunks = text.as_bytes().chunks(8);
     let bytes = chunks.map(|chunk| chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));

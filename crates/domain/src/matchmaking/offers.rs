@@ -1,12 +1,12 @@
-//! Where offers of free seats are found by the tickets that they may suit, and waiting tickets by an offer.
+//! The index in which tickets find suitable offers of free seats, and offers find waiting tickets.
 //!
-//! Offers are filed as pools are: by the values that must be equal, by region, by the cell of the first number that
-//! rules compare, and by how many seats are free; within all of them the oldest is first. So a ticket finds the oldest
-//! offer that may suit it behind any number of others. What an offer does not say suits everybody, and what a ticket does
-//! not demand any more is met by every offer. So an offer is filed once for each set of equalities that may be relaxed, and
-//! offers that leave something out are looked for separately.
+//! Offers are filed like tickets in pools: by the values that must be equal, by region, by the cell of the first number
+//! that rules compare, and by the number of free seats; within all of them, oldest first. So a ticket finds the oldest
+//! suitable offer behind any number of others. What an offer leaves out matches every ticket, and what a ticket no
+//! longer demands is met by every offer. So an offer is filed once for each set of equalities that may be relaxed, and
+//! offers that leave something out are looked up separately.
 //!
-//! Places are hashes: what collides lies together, and is told apart by the comparison that follows in any case.
+//! Groups are hashes: colliding ones share an entry, and the comparison that always follows tells them apart.
 //!
 //! Nothing here is durable. An offer is filed when it is first looked at; until then it looks for tickets itself.
 
@@ -21,13 +21,14 @@ use super::pools::{LAST_CELL, Pools, Slot, cell_of};
 use super::rules::{Profile, Ruleset, Seats};
 use crate::ids::{MatchId, QueueId, RegionId, mix};
 
-/// Groups of tickets that one look of an offer merges; where there are more, it goes through the queue by age.
+/// Maximum number of groups of tickets that one search for an offer's tickets merges; if there are more, it goes
+/// through the queue by age.
 const MAX_GROUPS: usize = 512;
 
-/// What is filed where: hash of the group, cell, class of free seats, place of the offer.
+/// The filing key: hash of the group, cell, class of free seats, place of the offer.
 type Spot = (u64, i32, u8, u64);
 
-/// An offer as the rules see it, and where it lies.
+/// An offer as the rules see it, and its position in the index.
 pub(crate) struct Filed {
     pub(crate) rules: Arc<Ruleset>,
     pub(crate) seats: Seats,
@@ -43,18 +44,18 @@ pub(crate) struct Offers {
     by_match: BTreeMap<MatchId, Filed>,
     by_place: BTreeMap<u64, MatchId>,
     spots: BTreeSet<Spot>,
-    /// Which sets of equalities offers of a queue say nothing of, with how many do.
+    /// Which sets of equalities offers of a queue leave out, with the number of such offers.
     missing: BTreeMap<QueueId, BTreeMap<u8, usize>>,
 }
 
-/// How the first number is looked for.
+/// How the first number is looked up.
 #[derive(Clone, Copy)]
 enum Number {
     /// In the cells around the ticket's own.
     Near = 1,
-    /// The offer has none.
+    /// Among offers without that number.
     Missing = 2,
-    /// It does not matter.
+    /// In all cells.
     Any = 3,
 }
 
@@ -63,7 +64,7 @@ impl Offers {
         self.by_match.get(id)
     }
 
-    /// Files an offer with this number of free seats, in place of what was known of that match.
+    /// Files an offer with this number of free seats, replacing the earlier entry of that match.
     pub(crate) fn file(
         &mut self,
         id: MatchId,
@@ -83,7 +84,7 @@ impl Offers {
         self.by_match.insert(id, Filed { rules, seats, queue: queue.clone(), missing, class, lies });
     }
 
-    /// Other seats of a match are free than before.
+    /// The number of free seats of a match has changed.
     pub(crate) fn refile(&mut self, id: &MatchId, free: u32) {
         let Some(filed) = self.by_match.get_mut(id) else { return };
         let (before, now, place) = (filed.class, class(free), filed.seats.place);
@@ -113,8 +114,8 @@ impl Offers {
         }
     }
 
-    /// Offers that may suit a ticket and came behind `after`, the oldest `most` of them, oldest first, with how many groups
-    /// were looked at for that.
+    /// The `most` oldest offers behind `after` that may suit a ticket, oldest first, and the number of groups that were
+    /// looked at.
     pub(crate) fn suitable(
         &self,
         queue: &QueueId,
@@ -147,7 +148,7 @@ impl Offers {
     }
 }
 
-/// Where the classes go on behind one of them.
+/// Where the classes continue behind one of them.
 fn next_group(cell: i32, class: u8, least: u8) -> Option<(i32, u8)> {
     match class {
         _ if class < least => Some((cell, least)),
@@ -155,12 +156,12 @@ fn next_group(cell: i32, class: u8, least: u8) -> Option<(i32, u8)> {
     }
 }
 
-/// Offers with fewer free seats than the least of a class are not in it.
+/// Offers with fewer free seats than the minimum of a class are not in it.
 fn class(free: u32) -> u8 {
     u8::try_from(free.checked_ilog2().unwrap_or(0)).unwrap_or(u8::MAX)
 }
 
-/// The places of several groups, the lowest first, each once.
+/// The places of several groups in ascending order, without duplicates.
 struct Merged<'a> {
     groups: Vec<btree_set::Range<'a, Spot>>,
     heads: BinaryHeap<Reverse<(u64, usize)>>,
@@ -196,7 +197,7 @@ impl Iterator for Merged<'_> {
     }
 }
 
-/// The hash of a group: values at positions in `without` do not matter.
+/// The hash of a group; values at positions in `without` are ignored.
 fn group<'a>(
     queue: &QueueId,
     relaxed: u8,
@@ -217,12 +218,12 @@ const fn has(bits: u8, at: usize) -> bool {
     at < 8 && bits & (1 << at) != 0
 }
 
-/// Every subset of some bits.
+/// All subsets of a set of bits.
 fn subsets(bits: u8) -> impl Iterator<Item = u8> {
     (0..=bits).filter(move |of| of & !bits == 0)
 }
 
-/// Where an offer lies.
+/// The position of an offer in the index.
 fn lies(queue: &QueueId, rules: &Ruleset, seats: &Seats) -> Vec<(u64, i32)> {
     let region = seats.region().filter(|_| rules.looks_at_latency());
     let missing = seats.missing();
@@ -275,9 +276,9 @@ fn looked_for(
 }
 
 impl Pools {
-    /// Waiting tickets that an offer with this number of free seats may suit and that came behind `after`, the oldest `most` of
-    /// them, oldest first. `None` where they are not found without looking at all: the offer leaves something out that
-    /// rules compare, or they lie in too many places.
+    /// The `most` oldest waiting tickets behind `after` that may suit an offer with this number of free seats. `None`
+    /// if the index cannot find them: the offer leaves something out that rules compare, or they are in too many
+    /// places.
     pub(crate) fn takers(
         &self,
         queue: &QueueId,

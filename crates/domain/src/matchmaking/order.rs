@@ -1,4 +1,4 @@
-//! What a ticket asks for, by its content: the same order under one key is one ticket.
+//! The content of a ticket's order: the same order under one key is one ticket.
 
 use alloc::collections::BTreeMap;
 use core::time::Duration;
@@ -9,7 +9,7 @@ use crate::ids::{IdempotencyKey, RegionId, TicketId};
 use crate::size::{ENTRY_BYTES, Size};
 use crate::time::Timestamp;
 
-/// How long an idempotency key is remembered at least, from when it was used, within the budget.
+/// Minimum time for which an idempotency key is remembered after its use, within the budget.
 pub const KEY_LASTS: Duration = Duration::from_secs(24 * 3_600);
 
 /// An idempotency key whose ticket is forgotten, or has lost its properties.
@@ -17,13 +17,13 @@ pub const KEY_LASTS: Duration = Duration::from_secs(24 * 3_600);
 pub struct UsedKey {
     /// The ticket.
     pub ticket: TicketId,
-    /// What it asked for.
+    /// The digest of its order.
     pub content: Digest,
-    /// When.
+    /// When the key was used.
     pub used_at: Timestamp,
 }
 
-/// What a key takes beside its texts: a place in the map and in an index. In bytes.
+/// The overhead of a key in addition to its texts: entries in the map and in an index. In bytes.
 pub(crate) const USED_KEY_BYTES: usize = 6 * ENTRY_BYTES;
 
 impl Size for (&IdempotencyKey, &UsedKey) {
@@ -33,8 +33,8 @@ impl Size for (&IdempotencyKey, &UsedKey) {
 }
 
 impl TicketSpec {
-    /// Stands for what is asked for: equal where that is the same, however it is written. It is stored, so what it is made
-    /// of must never change; a field that is new is left out where it is not given.
+    /// The digest of the order: equal for equal orders, however they are written. It is stored, so its input must never
+    /// change; new fields are left out if they are not set.
     #[must_use]
     pub fn content(&self) -> Digest {
         let Self { queue, parties, leader, properties, latencies, idempotency_key, ttl, replaces } = self;
@@ -64,7 +64,7 @@ impl TicketSpec {
         digest.finish()
     }
 
-    /// Whether both ask for the same.
+    /// Whether both have the same content.
     #[must_use]
     pub fn same_content(&self, other: &Self) -> bool {
         self == other || self.content() == other.content()
@@ -76,7 +76,7 @@ fn add_player(player: &Player, digest: &mut Digester) {
     digest.number(player.ratings.len() as u64);
     for (name, rating) in &player.ratings {
         digest.tagged(b'r', name.as_bytes());
-        // Both zeros are one number.
+        // Both zeros are the same number.
         digest.number(if *rating == 0.0 { 0 } else { rating.to_bits() });
     }
     add_latencies(&player.latencies, digest);

@@ -1,34 +1,34 @@
 //! How tickets of different sizes fill teams.
 //!
-//! Exact where that is small: for the usual team sizes every mix of ticket sizes that fills the teams is worked out
-//! once (`mixes`), so that a search knows at once whether the sizes at hand can do at all. Where there are too many mixes,
+//! Exact for small teams: for the usual team sizes every mix of ticket sizes that fills the teams is computed once
+//! (`mixes`), so that a search knows at once whether the sizes at hand can work at all. If there are too many mixes,
 //! `sizes` answers without them.
 //!
-//! Teams that have to be even are made in three ways, because no one way is good for all: sets that cannot be even are told
-//! by a bound; small ones are tried in every way; and what was found is evened out by exchanging tickets of one
-//! size between two teams, which is what makes large ones even.
+//! Even teams are made in three ways, because no single way is good for all: a bound detects sets that cannot be even;
+//! small sets are tried in every way; and the result is improved by exchanging tickets of one size between two teams,
+//! which is what makes large teams even.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// Steps that one packing takes at most.
+/// Maximum number of steps of one packing.
 const PACKING_STEPS: usize = 2_000;
-/// Tickets up to which every way to make two teams is tried within these.
+/// Maximum number of tickets for which every way to make two teams is tried within these steps.
 const TRIED: usize = 12;
-/// Steps beyond one for each ticket that are taken with more tickets.
+/// Steps with more tickets than that, in addition to one per ticket.
 const STEPS_OF_MANY: usize = 200;
-/// Exchanges of two tickets that even out teams, at most.
+/// Maximum number of exchanges of two tickets that even out teams.
 const EXCHANGES: usize = 64;
-/// Averages that differ by less than this part are the same.
+/// Averages with a smaller relative difference count as equal.
 const ROUNDING: f64 = 1e-9;
 
 /// The teams to be filled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Teams {
     pub(crate) count: u32,
-    /// Fewest players of a team.
+    /// Minimum number of players of a team.
     pub(crate) least: u16,
-    /// Most players of a team.
+    /// Maximum number of players of a team.
     pub(crate) most: u16,
 }
 
@@ -39,12 +39,12 @@ pub(crate) struct Item {
     pub(crate) rating: f64,
 }
 
-/// The team of each item, or `None` if none was found: within [`PACKING_STEPS`], so for sure only where there are few
-/// items. With `most_apart`, the most even teams found, if the averages of their ratings are that near. Beside it, the
-/// steps that it took.
-pub(crate) fn pack(items: &[Item], teams: Teams, most_apart: Option<f64>) -> (Option<Vec<u32>>, usize) {
+/// The team of each item, or `None` if none was found: within [`PACKING_STEPS`], so this is only certain for few items.
+/// With `max_apart`, the most even teams found, if their average ratings differ by at most that. Also returns the
+/// number of steps.
+pub(crate) fn pack(items: &[Item], teams: Teams, max_apart: Option<f64>) -> (Option<Vec<u32>>, usize) {
     let mut order: Vec<usize> = (0..items.len()).collect();
-    // Large ones first, since they have the least choice; then the strong ones, so that the weak ones even out.
+    // Large ones first, since they have the least choice; then strong ones, so that weak ones even them out.
     let key = |at: &usize| items.get(*at).map_or((0, 0.0), |item| (item.size, item.rating));
     order.sort_by(|a, b| {
         let ((size_a, rating_a), (size_b, rating_b)) = (key(a), key(b));
@@ -55,33 +55,31 @@ pub(crate) fn pack(items: &[Item], teams: Teams, most_apart: Option<f64>) -> (Op
         items,
         order,
         teams,
-        even: most_apart.is_some(),
+        even: max_apart.is_some(),
         filled: vec![Item { size: 0, rating: 0.0 }; count],
         team_of: vec![0; items.len()],
         best: None,
         steps: PACKING_STEPS,
     };
-    let limit = most_apart.unwrap_or(f64::INFINITY);
+    let limit = max_apart.unwrap_or(f64::INFINITY);
     if least_apart(items, teams) > limit * (1.0 + ROUNDING) + ROUNDING {
         return (None, 1 + items.len() / 8);
     }
-    let steps = if items.len() <= TRIED || most_apart.is_none() {
-        PACKING_STEPS
-    } else {
-        STEPS_OF_MANY + items.len()
-    };
+    let steps =
+        if items.len() <= TRIED || max_apart.is_none() { PACKING_STEPS } else { STEPS_OF_MANY + items.len() };
     packing.steps = steps;
     packing.place(0);
     let taken = steps - packing.steps;
     let Some((apart, mut team_of)) = packing.best else { return (None, taken) };
-    if most_apart.is_none() || apart == 0.0 || items.len() <= TRIED {
+    if max_apart.is_none() || apart == 0.0 || items.len() <= TRIED {
         return ((apart <= limit).then_some(team_of), taken);
     }
     let (apart, exchanges) = even_out(items, count, &mut team_of);
     ((apart <= limit).then_some(team_of), taken + exchanges)
 }
 
-/// How far the averages of full teams of these items are apart at least, by where the strongest and the weakest would be.
+/// A lower bound for the difference of the averages of full teams of these items, by the best possible places of the
+/// strongest and the weakest item.
 fn least_apart(items: &[Item], teams: Teams) -> f64 {
     if teams.count < 2 || teams.least != teams.most {
         return 0.0;
@@ -91,7 +89,7 @@ fn least_apart(items: &[Item], teams: Teams) -> f64 {
     sorted.sort_by(|a, b| by_player(a).total_cmp(&by_player(b)));
     let all: f64 = items.iter().map(|item| item.rating).sum();
     let others = f64::from((teams.count - 1) * u32::from(teams.most));
-    // The team of the last of these, filled up with the first.
+    // The team of the last of these, completed by the first.
     let apart = |sorted: &mut dyn Iterator<Item = &Item>, own: Option<&Item>| {
         let Some(own) = own else { return 0.0 };
         let (mut room, mut sum) = (teams.most.saturating_sub(own.size), own.rating);
@@ -107,8 +105,8 @@ fn least_apart(items: &[Item], teams: Teams) -> f64 {
     strongest.max(weakest).max(0.0)
 }
 
-/// Exchanges tickets of one size between the strongest and the weakest team as long as that makes the teams more even. Gives
-/// how far they are apart then, and the steps that it took.
+/// Exchanges tickets of one size between the strongest and the weakest team while that makes the teams more even.
+/// Returns their final difference, and the number of steps.
 pub(crate) fn even_out(items: &[Item], count: usize, team_of: &mut [u32]) -> (f64, usize) {
     let mut steps = 0;
     let mut apart = f64::INFINITY;
@@ -143,7 +141,7 @@ fn exchange(
         of.filter(move |(_, of)| **of as usize == team).map(|((at, item), _)| (at, *item))
     };
     let players: u16 = of_team(strong).map(|(_, item)| item.size).sum();
-    // The team would lose so much that both are as strong.
+    // The amount that the team would have to lose to be as strong as the other.
     let wanted = (most - least) / 2.0 * f64::from(players);
     let mut weaker: Vec<(u16, f64, usize)> =
         of_team(weak).map(|(at, item)| (item.size, item.rating, at)).collect();
@@ -174,7 +172,7 @@ fn averages(items: &[Item], count: usize, team_of: &[u32]) -> Vec<f64> {
     teams.into_iter().filter(|team| team.size > 0).map(|team| team.rating / f64::from(team.size)).collect()
 }
 
-/// How far these averages are apart.
+/// The difference of these averages.
 fn spread(averages: &[f64]) -> f64 {
     let (least, most) = averages.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| {
         (least.min(*value), most.max(*value))
@@ -194,7 +192,7 @@ struct Packing<'a> {
 }
 
 impl Packing<'_> {
-    /// Places the items from the `at`-th of the order on. True where there is nothing better to be found.
+    /// Places the items from the `at`-th in order on. True if nothing better can be found.
     fn place(&mut self, at: usize) -> bool {
         let Some((index, item)) =
             self.order.get(at).and_then(|index| Some((*index, *self.items.get(*index)?)))
@@ -215,7 +213,7 @@ impl Packing<'_> {
         false
     }
 
-    /// Teams with room, the weakest first where they are to be even; of those that are alike, one.
+    /// Teams with room, the weakest first if they must be even; only one of several identical ones.
     fn choices(&self, item: Item) -> Vec<usize> {
         let room = |filled: &Item| filled.size + item.size <= self.teams.most;
         let mut choices: Vec<(usize, Item)> =
@@ -240,7 +238,7 @@ impl Packing<'_> {
     fn add(&mut self, index: usize, team: usize, item: Item, sign: f64) {
         if let Some(filled) = self.filled.get_mut(team) {
             filled.size = if sign > 0.0 { filled.size + item.size } else { filled.size - item.size };
-            // Back to nothing exactly, so that rounding does not tell apart what is alike.
+            // Reset to exactly 0, so that rounding errors do not make identical teams differ.
             filled.rating = if filled.size == 0 { 0.0 } else { filled.rating + sign * item.rating };
         }
         if let Some(place) = self.team_of.get_mut(index) {
@@ -270,8 +268,8 @@ impl Packing<'_> {
 mod tests {
     use super::*;
 
-    fn pack(items: &[Item], teams: Teams, most_apart: Option<f64>) -> Option<Vec<u32>> {
-        super::pack(items, teams, most_apart).0
+    fn pack(items: &[Item], teams: Teams, max_apart: Option<f64>) -> Option<Vec<u32>> {
+        super::pack(items, teams, max_apart).0
     }
 
     fn solo(rating: f64) -> Item {
@@ -330,7 +328,7 @@ mod tests {
         assert!(apart(&parties, &teams) <= 20.0);
     }
 
-    /// What the bound says can be seen by trying everything.
+    /// Checks the bound by trying everything.
     #[test]
     fn sets_that_cannot_be_even_are_told_without_trying() {
         let two = Teams { count: 2, least: 3, most: 3 };

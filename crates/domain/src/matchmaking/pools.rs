@@ -1,19 +1,19 @@
-//! Where waiting tickets are found by those that they could play with.
+//! Where a waiting ticket finds the tickets that it could play with.
 //!
-//! Tickets of one queue that agree in every equality and can bear one region are a *pool*; a ticket is in a pool for
-//! each region that it can bear, and once its equalities relax, in those of everyone who is as relaxed. Within a pool
-//! tickets lie by *cells* of the first number that rules compare, and by size; within both the oldest is first. So those
-//! who are within reach of a ticket lie side by side: few are read in one go and put in order, and of many the oldest of
-//! each size are found by a merge of a few cells, however many tickets wait.
+//! Tickets of one queue that agree in every equality and accept one region are a *pool*. A ticket is in one pool for
+//! each acceptable region; once its equalities relax, it is also in the pools of all tickets that are as relaxed.
+//! Within a pool, tickets are ordered by *cells* of the first number that rules compare, then by size, then by age. So
+//! the tickets within reach of a ticket are neighbours: a few are read at once and sorted, and of many the oldest of
+//! each size are found by merging a few cells, however many tickets wait.
 //!
-//! A ticket whose first distance has relaxed reaches any number, but only two kinds of tickets reach it in return: those
-//! that are as relaxed, which lie in a cell of their own beside their usual one, and those within the widest finite
-//! window of the rule. So whatever is in reach of a ticket lies in a few cells, at any distance.
+//! A ticket whose first distance has relaxed reaches any number, but only two kinds of tickets reach it in return:
+//! those that are as relaxed, which are also in a separate cell for relaxed tickets, and those within the widest finite
+//! window of the rule. So everything in reach of a ticket is in a few cells, at any distance.
 //!
-//! All of it is one ordered map with small keys. A map for each pool would be easier to read, but a million tickets can
-//! have nearly as many pools, and a map for each takes several times the memory.
+//! All of it is one ordered map with small keys. A map per pool would be easier to read, but a million tickets can have
+//! nearly as many pools, and a map for each takes several times the memory.
 //!
-//! Nothing here is durable: it depends on the time (windows widen), and is made again from the state after a restart.
+//! Nothing here is durable: it depends on the time (windows widen), and is rebuilt from the state after a restart.
 
 use alloc::collections::{BTreeMap, BTreeSet, BinaryHeap, btree_map};
 use alloc::sync::Arc;
@@ -28,20 +28,20 @@ use super::slab::Slab;
 use crate::ids::{QueueId, RegionId};
 use crate::time::Timestamp;
 
-/// The cell of the tickets whose first distance has relaxed; no number has it.
+/// The cell of tickets whose first distance has relaxed; not the cell of any number.
 const RELAXED: i32 = i32::MAX;
-/// The last cell of numbers.
+/// The largest cell of a number.
 pub(crate) const LAST_CELL: i32 = RELAXED - 1;
-/// Tickets in reach that are read in one go; of more, the oldest are found cell by cell.
+/// Maximum number of tickets in reach that are read at once; of more, the oldest are found cell by cell.
 const FEW: usize = 96;
 
-/// Names a pool: queue, relaxed equalities, region, and the values that all have in common.
+/// Identifies a pool: queue, relaxed equalities, region, and the values that its tickets have in common.
 pub(crate) type PoolKey = (u32, u8, Option<RegionId>, Arc<str>);
 
-/// A place in the one map: pool, cell, size, place in the queue.
+/// A position in the map: pool, cell, size, place in the queue.
 type Spot = (u32, i32, u16, u64);
 
-/// Number of a ticket in the slab.
+/// Index of a ticket in the slab.
 pub(crate) type Slot = u32;
 
 /// The tickets of one size in one cell, oldest first.
@@ -50,7 +50,7 @@ struct Group<'a> {
     tickets: btree_map::Range<'a, Spot, Slot>,
 }
 
-/// How many tickets of each size a pool has.
+/// The number of tickets of each size in a pool.
 struct Pool {
     key: PoolKey,
     /// By size.
@@ -80,9 +80,9 @@ pub(crate) struct Waiting {
     pub(crate) profile: Profile,
     pub(crate) rules: Arc<Ruleset>,
     cell: i32,
-    /// Whether it also lies in the cell of those whose first distance has relaxed.
+    /// Whether it is also in the cell of tickets whose first distance has relaxed.
     pub(crate) relaxed: bool,
-    /// In the order in which they are searched: fewest relaxed equalities first, then the best region.
+    /// In search order: fewest relaxed equalities first, then the best region.
     pub(crate) pools: Vec<u32>,
 }
 
@@ -95,7 +95,7 @@ pub(crate) struct Pools {
     by_key: Names,
     /// When tickets next demand less.
     timers: BTreeSet<(Timestamp, u64)>,
-    /// With a number that no other rules had, so that tickets under old rules and new ones are never in one pool.
+    /// With a number that is unique to these rules, so that tickets under old and new rules are never in one pool.
     rulesets: BTreeMap<QueueId, (u32, Arc<Ruleset>)>,
     /// The last of these numbers.
     numbered: u32,
@@ -103,8 +103,8 @@ pub(crate) struct Pools {
 }
 
 impl Pools {
-    /// Compiles the rules of queues that are not as they were; gives these queues. Their tickets stay under the rules
-    /// under which they entered until they enter again.
+    /// Compiles the rules of changed queues, and returns these queues. Their tickets keep the old rules until they
+    /// enter again.
     pub(crate) fn configure<'a>(
         &mut self,
         queues: impl Iterator<Item = (&'a QueueId, &'a Queue)>,
@@ -141,7 +141,7 @@ impl Pools {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// The place of a ticket that demands less by `now`.
+    /// The place of a ticket that has begun to demand less by `now`.
     pub(crate) fn take_due(&mut self, now: Timestamp) -> Option<u64> {
         while let Some((at, place)) = self.timers.first().copied() {
             if at > now {
@@ -155,7 +155,7 @@ impl Pools {
         None
     }
 
-    /// Puts a ticket into its pools, or into others if it was there with other demands.
+    /// Puts a ticket into its pools, or moves it if it was in others with its earlier demands.
     pub(crate) fn enter(&mut self, queue: &QueueId, profile: Profile) -> Option<Slot> {
         let (number, rules) = self.rulesets.get(queue)?;
         let (number, rules) = (*number, Arc::clone(rules));
@@ -190,7 +190,7 @@ impl Pools {
         Some(slot)
     }
 
-    /// The ticket demands something else and lies where it lay.
+    /// The ticket's demands have changed, but not its pools or cells.
     fn renew(&mut self, slot: Slot, profile: Profile) -> Option<Slot> {
         let waiting = self.slots.get_mut(slot)?;
         let place = profile.place;
@@ -251,7 +251,7 @@ impl Pools {
         })
     }
 
-    /// The tickets of one size in one cell that came behind a place, oldest first.
+    /// The tickets of one size in one cell behind a place, oldest first.
     pub(crate) fn behind(
         &self,
         pool: u32,
@@ -274,7 +274,7 @@ impl Pools {
         number
     }
 
-    /// The ticket at this place does not wait any more.
+    /// The ticket at this place no longer waits.
     pub(crate) fn remove(&mut self, place: u64) {
         let Some(slot) = self.by_place.remove(&place) else { return };
         let Some(waiting) = self.slots.remove(slot) else { return };
@@ -296,23 +296,23 @@ impl Pools {
         }
     }
 
-    /// Players of all tickets in a pool.
+    /// The number of players of all tickets in a pool.
     pub(crate) fn players(&self, pool: u32) -> u32 {
         self.pools.get(pool).map_or(0, |pool| pool.players)
     }
 
-    /// Whom the region of a pool is named after.
+    /// The region of a pool.
     pub(crate) fn region(&self, pool: u32) -> Option<&RegionId> {
         self.pools.get(pool)?.key.2.as_ref()
     }
 
-    /// How many tickets of each size a pool has, by size.
+    /// The number of tickets of each size in a pool.
     pub(crate) fn counts(&self, pool: u32) -> &[(u16, u32)] {
         self.pools.get(pool).map_or(&[], |pool| &pool.counts)
     }
 
     /// The tickets of a pool behind the place `after` whose first number may be within the window of `ticket`, oldest
-    /// first, without itself; with those whose distance has relaxed wherever they are, if `relaxed`.
+    /// first, without the ticket itself; if `relaxed`, also those whose distance has relaxed, at any number.
     pub(crate) fn near(&self, pool: u32, ticket: &Waiting, relaxed: bool, after: u64) -> Near<'_> {
         let (low, high) = reach(ticket);
         let all = self.spots.range((pool, low, 0, 0)..=(pool, high, u16::MAX, u64::MAX));
@@ -324,7 +324,7 @@ impl Pools {
         if few.len() <= FEW {
             few.retain(|(place, _)| *place != own && *place > after);
             few.sort_unstable();
-            // One whose distance has relaxed may have been found in two cells.
+            // A ticket whose distance has relaxed may have been found in two cells.
             few.dedup();
             return Near::Few(few.into_iter());
         }
@@ -357,7 +357,7 @@ impl Pools {
     }
 }
 
-/// What comes after the tickets of one size in one cell.
+/// The position after the tickets of one size in one cell.
 fn behind(cell: i32, size: u16) -> Option<(i32, u16)> {
     match size.checked_add(1) {
         Some(size) => Some((cell, size)),
@@ -369,7 +369,7 @@ fn is_relaxed(rules: &Ruleset, profile: &Profile) -> bool {
     rules.distances() > 0 && profile.windows.first().is_some_and(|window| window.is_infinite())
 }
 
-/// The first and the last cell with tickets that `ticket` may reach and that may reach it, but for those that are as relaxed
+/// The first and the last cell with tickets that are in mutual reach of `ticket`, except for those that are as relaxed
 /// as itself.
 fn reach(ticket: &Waiting) -> (i32, i32) {
     let profile = &ticket.profile;
@@ -389,7 +389,7 @@ pub(crate) enum Near<'a> {
 }
 
 impl Near<'_> {
-    /// What finding them has cost, in tickets looked at.
+    /// The cost of finding them, in tickets looked at.
     pub(crate) fn looks(&self) -> u64 {
         match self {
             Self::Few(few) => few.len() as u64,
@@ -397,7 +397,7 @@ impl Near<'_> {
         }
     }
 
-    /// The next ticket; where there are many, only of a size that is wanted.
+    /// The next ticket; if there are many, only of a wanted size.
     pub(crate) fn next(&mut self, wanted: impl Fn(u16) -> bool) -> Option<(u64, Slot)> {
         match self {
             Self::Few(few) => few.next(),
@@ -406,7 +406,7 @@ impl Near<'_> {
     }
 }
 
-/// The tickets of some groups, oldest first, but for that at the place `own`.
+/// The tickets of some groups, oldest first, except for the one at the place `own`.
 pub(crate) struct Merge<'a> {
     groups: Vec<Group<'a>>,
     heads: BinaryHeap<Reverse<(u64, Slot, usize)>>,
@@ -435,7 +435,7 @@ impl<'a> Merge<'a> {
                 continue;
             }
             self.go_on(at);
-            // One whose distance has relaxed may lie in two of the groups.
+            // A ticket whose distance has relaxed may be in two of the groups.
             if place != self.own && place != self.last {
                 self.last = place;
                 return Some((place, slot));
@@ -449,7 +449,7 @@ fn hash_of((queue, relaxed, region, values): &PoolKey) -> u64 {
     hash(hash(begin, region.as_ref().map_or("", RegionId::as_str)), values)
 }
 
-/// The pools of a ticket, in the order in which they are searched.
+/// The pools of a ticket, in search order.
 fn keys(queue: u32, profile: &Profile) -> Vec<PoolKey> {
     if !profile.eligible {
         return Vec::new();
@@ -465,7 +465,7 @@ fn keys(queue: u32, profile: &Profile) -> Vec<PoolKey> {
     values.flat_map(of_regions).collect()
 }
 
-/// The values that must be equal, without those that need not be.
+/// The values that must be equal, without relaxed ones.
 fn without(values: &Arc<str>, relaxed: u8) -> Arc<str> {
     if relaxed == 0 {
         return Arc::clone(values);
@@ -482,7 +482,7 @@ fn without(values: &Arc<str>, relaxed: u8) -> Arc<str> {
     Arc::from(kept)
 }
 
-/// The cell of a number; numbers beyond the range of cells share the outermost.
+/// The cell of a number; numbers outside the range share the outermost cells.
 pub(crate) fn cell_of(value: f64, width: f64) -> i32 {
     if width <= 0.0 {
         return 0;

@@ -1,4 +1,4 @@
-//! Reading: what the API shows. Nothing here changes anything.
+//! Read access for the API. Nothing here changes anything.
 
 use alloc::sync::Arc;
 use core::ops::Bound;
@@ -17,12 +17,12 @@ impl Matchmaker {
         &self.state.settings
     }
 
-    /// What a queue's own rules judge players by.
+    /// The data that a queue's own rules judge players by.
     pub(super) fn rated_of(&self, queue: &QueueId) -> Option<Arc<Rated>> {
         self.beside.pools.rules(queue).map(|rules| Arc::clone(&rules.rated))
     }
 
-    /// A ticket, with its status; those that are over for as long as they are kept.
+    /// A ticket, with its status; tickets that are over are found for as long as they are kept.
     #[must_use]
     pub fn ticket(&self, id: &TicketId) -> Option<&Ticket> {
         self.state.find(id)
@@ -35,7 +35,7 @@ impl Matchmaker {
         self.state.find(self.state.index.by_key.get(key).or_else(used)?)
     }
 
-    /// Whether a ticket was started under a key, also if it is forgotten.
+    /// Whether a ticket was started under a key, even if the ticket is forgotten.
     #[must_use]
     pub fn remembers(&self, key: &IdempotencyKey) -> bool {
         self.state.index.by_key.contains_key(key) || self.state.keys.contains_key(key)
@@ -53,7 +53,7 @@ impl Matchmaker {
         page(tickets.map(|(_, ticket)| Ticket::clone(ticket)), most, Size::byte_size)
     }
 
-    /// Tickets that are over and still kept, oldest first by when they came.
+    /// Tickets that are over and still kept, in the order of their start.
     pub fn over(&self) -> impl Iterator<Item = &Ticket> {
         self.state.over.values().map(Arc::as_ref)
     }
@@ -98,13 +98,13 @@ impl Matchmaker {
         self.state.index.lines.get(queue).map_or(0, |line| line.by_place.len())
     }
 
-    /// Bytes of what waits, and of what is over and still kept: what the budgets of the settings are for.
+    /// Bytes of what waits, and of what is over and still kept: the settings have a budget for each.
     #[must_use]
     pub const fn bytes(&self) -> (u64, u64) {
         (self.state.index.waiting_bytes, self.state.index.kept_bytes)
     }
 
-    /// How many tickets are to be looked at in the next ticks, at most.
+    /// An upper bound for the number of tickets that the next ticks look at.
     #[must_use]
     pub fn backlog(&self) -> usize {
         let due = &self.beside.due;
@@ -115,13 +115,13 @@ impl Matchmaker {
         due.tickets.len() + swept.sum::<usize>()
     }
 
-    /// Searches that were not finished in one turn, since this process began.
+    /// The number of searches that were not finished in one turn, since this process began.
     #[must_use]
     pub const fn cut_searches(&self) -> u64 {
         self.beside.cut_searches
     }
 
-    /// Whether a match for this ticket is still being looked for among those in reach.
+    /// Whether the search for a match for this ticket continues among those in reach.
     #[must_use]
     pub fn is_searching(&self, id: &TicketId) -> bool {
         let due = &self.beside.due.tickets;
@@ -130,7 +130,7 @@ impl Matchmaker {
         self.state.ticket(id).is_some_and(is_looked_for)
     }
 
-    /// How many searches go on in the next ticks.
+    /// The number of searches that continue in the next ticks.
     #[must_use]
     pub fn unfinished_searches(&self) -> usize {
         self.beside.unfinished.len()

@@ -1,9 +1,9 @@
-//! What a queue's rules judge players by: the numbers that nobody may say of themselves.
+//! The data that a queue's rules judge players by, and that players may therefore not state themselves.
 //!
-//! That is every rating, and among the properties what a rule compares as a number: the property of a `distance` or a
-//! `balance`, whichever way it is measured, because matches carry it under that name too; and in an expression everything that
-//! is compared by order or handed to a function of numbers. What is compared for equality only (a map, a mode, a
-//! version) is a wish and no judgement.
+//! That is every rating, and the properties that a rule compares as numbers: the property of a `distance` or a
+//! `balance`, however it is measured, because matches carry it under that name too; and in an expression everything
+//! that is compared by order or passed to a numeric function. A property that is only compared for equality (a map, a
+//! mode, a version) is a wish, not a judgement.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -23,10 +23,10 @@ use crate::ids::QueueId;
 use crate::properties::Properties;
 use crate::requirements::{self, path_of};
 
-/// Functions that make a number of what they are given, or order it.
+/// Functions that turn their argument into a number, or order it.
 const OF_NUMBERS: [&str; 11] =
     ["abs", "avg", "ceil", "floor", "max", "max_by", "min", "min_by", "sort", "sort_by", "sum"];
-/// The function that makes a number of a text.
+/// The function that turns a text into a number.
 const TO_NUMBER: &str = "to_number";
 
 /// Paths of properties that a queue's rules judge by.
@@ -36,7 +36,7 @@ pub struct Rated {
 }
 
 impl Rated {
-    /// Those of a queue.
+    /// The paths of a queue.
     #[must_use]
     pub fn of(queue: &Queue) -> Self {
         let mut rated = Self::default();
@@ -47,7 +47,7 @@ impl Rated {
                     rated.paths.insert(Vec::from([property.clone()]));
                 }
                 RuleKind::Expression { expression, .. } => {
-                    // Checked with the settings, so what does not parse is not there.
+                    // Checked with the settings, so what does not parse does not occur here.
                     if let Ok(Some(ast)) = requirements::parse(expression) {
                         rated.gather(&ast, false);
                     }
@@ -75,7 +75,7 @@ impl Rated {
                 args.iter().filter(|_| judged).for_each(|arg| self.gather_whole(arg));
                 args.iter().for_each(|arg| self.gather(arg, judged));
             }
-            // What the left side gives goes into the right one.
+            // The result of the left side is the input of the right one.
             Ast::Projection { lhs, rhs, .. } | Ast::Subexpr { lhs, rhs, .. } => {
                 self.gather(lhs, judged || judges(rhs));
                 self.gather(rhs, judged);
@@ -107,7 +107,7 @@ impl Rated {
         }
     }
 
-    /// The path is empty where the rules judge all properties.
+    /// The path is empty if the rules judge all properties.
     fn gather_whole(&mut self, ast: &Ast) {
         let path = path_of(ast).unwrap_or_default();
         let path: Vec<Box<str>> = path.iter().map(|name| Box::from(&**name)).collect();
@@ -116,7 +116,7 @@ impl Rated {
         }
     }
 
-    /// The first place in a ticket where it says how good a player is: `ratings`, or the path of a property.
+    /// The first place in a ticket that states how good a player is: `ratings`, or the path of a property.
     #[must_use]
     pub fn said_in(&self, spec: &TicketSpec) -> Option<String> {
         if spec.players().any(|player| !player.ratings.is_empty()) {
@@ -157,7 +157,7 @@ impl Rated {
         }
         let text = properties.text().unwrap_or_default().to_string();
         let left = self.paths.iter().fold(text, |text, path| without(&text, path));
-        // Shorter than it was, so it fits.
+        // It is shorter than before, so it fits.
         *properties = Properties::written(&left).unwrap_or_default();
     }
 }
@@ -170,7 +170,7 @@ fn is_of_numbers(function: &str) -> bool {
     OF_NUMBERS.contains(&function) || function == TO_NUMBER
 }
 
-/// Whether an expression compares anything by order, or makes a number of it.
+/// Whether an expression compares anything by order, or converts anything to a number.
 fn judges(ast: &Ast) -> bool {
     match ast {
         Ast::Comparison { comparator, lhs, rhs, .. } => orders(comparator) || judges(lhs) || judges(rhs),
@@ -194,8 +194,8 @@ fn judges(ast: &Ast) -> bool {
     }
 }
 
-/// Where a path of an expression leads to within the properties of a ticket or a player; `None` if it leads elsewhere.
-/// A path that does not begin at a ticket goes on from somewhere within.
+/// The path within the properties of a ticket or a player that a path of an expression leads to; `None` if it leads
+/// elsewhere. A path that does not begin at a ticket is relative to some value within.
 fn within_properties(path: &[Box<str>]) -> Option<&[Box<str>]> {
     let name = |at: usize| path.get(at).map(|name| &**name);
     let from = usize::from(matches!(name(0), Some("ticket" | "candidate")));
@@ -214,7 +214,7 @@ fn has(value: &Variable, path: &[Box<str>]) -> bool {
     has(found, rest)
 }
 
-/// The object `text` without what is at a path; all else is as it was written.
+/// The object `text` without the value at a path; everything else stays as it was written.
 fn without(text: &str, path: &[Box<str>]) -> String {
     let Some((first, rest)) = path.split_first().filter(|_| text.trim_start().starts_with('{')) else {
         return text.to_string();
@@ -232,7 +232,7 @@ fn without(text: &str, path: &[Box<str>]) -> String {
 }
 
 impl Matchmaker {
-    /// What the tickets of a queue are judged by: there, and where its hooks may send them.
+    /// What the tickets of a queue are judged by: there, and in the queues that its hooks may send them to.
     #[must_use]
     pub fn rated(&self, queue: &QueueId) -> Vec<Arc<Rated>> {
         let settings = self.settings();

@@ -1,8 +1,7 @@
-//! Tickets that take the places of others: a party that somebody leaves or joins keeps its place in the queue.
+//! Tickets that replace others: a party that a player leaves or joins keeps its place in the queue.
 //!
-//! The new ticket has the old one's place, age and wait, so nothing that is ordered by them has to know of it. What is
-//! remembered of a ticket by its place, for searches that go on, is told from what is of another by the number of tickets
-//! that had the place before.
+//! The new ticket has the old one's place, age and wait, so structures ordered by them need no update. What searches
+//! remember about a ticket by its place is distinguished by the number of tickets that had the place before.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -14,11 +13,11 @@ use super::{BrokenRule, Turn};
 use crate::ids::{PlayerId, QueueId};
 use crate::time::Timestamp;
 
-/// Most tickets that may have had a place before another one takes it.
+/// Maximum number of tickets that may have had a place before another one takes it.
 pub const MAX_REPLACED: u32 = 10_000;
 
 impl Turn<'_> {
-    /// The ticket whose place a new one is to take, where it is to take one.
+    /// The ticket that a new one replaces, if any.
     pub(super) fn old_ticket(&self, spec: &TicketSpec) -> Result<Option<Ticket>, Refusal> {
         let Some(id) = &spec.replaces else { return Ok(None) };
         let old = self.state().find(id).ok_or_else(|| Refusal::TicketNotFound(id.clone()))?;
@@ -41,13 +40,13 @@ impl Turn<'_> {
         Ok(Some(old.clone()))
     }
 
-    /// Ends the old ticket; gives what the new one takes over.
+    /// Ends the old ticket; returns what the new one takes over.
     pub(super) fn take_over(&mut self, old: &Ticket) -> Option<QueuePlace> {
         let waits_since = match &old.state {
             TicketState::OnHold { since } => old.waits_since + self.now.since(*since),
             _ => old.waits_since,
         };
-        // What is left to be done for the old one.
+        // Pending work for the old ticket.
         let due = &mut self.maker.beside.due;
         due.by_rules.remove(&old.place);
         due.seekers.remove(&old.place);
@@ -66,7 +65,7 @@ impl Turn<'_> {
 }
 
 impl State {
-    /// The place that a new ticket gets by an event: that which it takes over, unless another one has it.
+    /// The place that a new ticket gets by an event: the one that it takes over, unless another ticket has it.
     pub(super) fn free_place(&self, taken_over: Option<&QueuePlace>, seq: u64, at: Timestamp) -> QueuePlace {
         let has_one = |place: &&QueuePlace| {
             self.tickets.contains_key(&place.number) || self.over.contains_key(&place.number)
@@ -77,7 +76,7 @@ impl State {
     }
 }
 
-/// A place goes on with those whose it was: with the leader, or with at least half of the players.
+/// A place stays with its owners: the leader, or at least half of the players.
 fn check_same_players(old: &Ticket, spec: &TicketSpec) -> Result<(), Refusal> {
     let new: BTreeSet<&PlayerId> = spec.players().map(|player| &player.id).collect();
     let stay = old.spec.players().filter(|player| new.contains(&player.id)).count();
@@ -92,7 +91,7 @@ fn check_same_players(old: &Ticket, spec: &TicketSpec) -> Result<(), Refusal> {
     Err(Refusal::field("replaces", problem))
 }
 
-/// The new ticket is for the queue in which the old one waits, or for that which was asked for then.
+/// The new ticket must be for the queue in which the old one waits, or for the one that it originally asked for.
 pub(super) fn check_same_queue(old: &Ticket, spec: &TicketSpec, queue: &QueueId) -> Result<(), Refusal> {
     if old.queue == *queue || old.asked_for().queue == spec.queue {
         return Ok(());

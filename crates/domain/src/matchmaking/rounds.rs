@@ -1,12 +1,12 @@
 //! Rounds of hooks that form matches: when a hook is asked, and about which tickets.
 //!
-//! A hook is asked about all that wait in its queue, the oldest first, as many at a time as one question holds and then
-//! about those behind them: tickets that found nobody earlier are asked about again, because who has come since may be
-//! whom they lacked. It is asked as soon as there is news for it, at an interval while somebody waits, so that it can
-//! widen what it allows, and again after it has failed, later each time.
+//! A hook is asked about all waiting tickets of its queue, oldest first: one batch, then the tickets behind it. Tickets
+//! that found no match earlier are asked about again, because newer tickets may be the ones that they lacked. A hook is
+//! asked as soon as there is news for it, at an interval while tickets wait, so that it can widen what it allows, and
+//! again after a failure, with growing delays.
 //!
-//! A question takes as long as it has tickets. So each tick asks about a bounded number of tickets, and queues take turns;
-//! and the effect names the round only, whose tickets are read when the hook is called, one round at a time.
+//! A question takes longer the more tickets it has. So each tick asks about a bounded number of tickets, and queues
+//! take turns. The effect only names the round; its tickets are read when the hook is called, one round at a time.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -23,25 +23,25 @@ use crate::size::Size;
 use crate::text::is_deceptive;
 use crate::time::Timestamp;
 
-/// Tickets that a hook which forms matches gets at a time: the oldest, then those behind them.
+/// Maximum number of tickets in a batch for a hook that forms matches: the oldest, then those behind them.
 pub const FORM_BATCH: usize = 1_000;
-/// Bytes of those tickets: the batch ends where they are reached.
+/// Maximum size of those tickets in bytes: the batch ends when it is reached.
 pub const FORM_BYTES: usize = 4 << 20;
-/// Tickets in all rounds of one tick: further rounds begin in the next one.
+/// Maximum number of tickets in all rounds of one tick: further rounds begin in the next one.
 const TICKETS_PER_TICK: usize = 2_000;
-/// Rounds that begin in one tick.
+/// Maximum number of rounds that begin in one tick.
 const ROUNDS_PER_TICK: usize = 64;
-/// How long after its first failure a hook is asked again; twice as long after each further one.
+/// The delay after a hook's first failure; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest time between a failure and the next round.
+/// Maximum delay between a failure and the next round.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
-/// Longest text of a fault that is kept, in bytes.
+/// Maximum length of the text of a fault that is kept, in bytes.
 const MAX_FAULT_BYTES: usize = 500;
 
 /// Why a match that a hook has formed is ignored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum IgnoredCause {
-    /// It is no match.
+    /// It is not a valid match.
     Malformed,
     /// A ticket does not wait in the queue: it never did, has left, or is in another match.
     NotWaiting,
@@ -51,7 +51,7 @@ pub enum IgnoredCause {
     TooLarge,
     /// The queue has another number of teams, or teams of other sizes.
     Teams,
-    /// It is behind the last that an answer may have.
+    /// It exceeds what an answer may contain.
     TooMany,
 }
 
@@ -70,35 +70,35 @@ impl IgnoredCause {
     }
 }
 
-/// What is wrong with one answer of a hook that forms matches.
+/// The problems in one answer of a hook that forms matches.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AnswerFault {
-    /// The round that it answers.
+    /// The round.
     pub round: u64,
-    /// How many of its matches are ignored, as far as they have been looked at.
+    /// How many of its matches are ignored, among those looked at so far.
     pub count: usize,
-    /// What is wrong with the first of them; without characters that deceive a reader.
+    /// The problem with the first of them, with deceptive characters escaped.
     pub first: String,
 }
 
-/// What is wrong with what a hook that forms matches has answered.
+/// The problems in the answers of a hook that forms matches.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HookFault {
     /// The hook.
     pub hook: HookId,
-    /// When it was noticed last.
+    /// The time of the last problem.
     pub at: Timestamp,
-    /// What was wrong then; without characters that deceive a reader.
+    /// The last problem, with deceptive characters escaped.
     pub problem: String,
-    /// How many matches of its answers were ignored since the process began.
+    /// The number of ignored matches since the process began.
     pub ignored: u64,
     /// The same by cause.
     pub by_cause: BTreeMap<IgnoredCause, u64>,
-    /// The last answer of which a match was ignored.
+    /// The last answer with an ignored match.
     pub answer: AnswerFault,
 }
 
-/// Why a match that a hook has formed is ignored, with what is wrong with it in words.
+/// Why a match that a hook has formed is ignored: the cause, and an explanation as text.
 pub(super) struct Ignored {
     pub(super) cause: IgnoredCause,
     pub(super) problem: String,
@@ -110,43 +110,43 @@ impl Ignored {
     }
 }
 
-/// When the hook of a queue is asked next.
+/// When the hook of a queue is next asked.
 #[derive(Clone, Copy, Default, Debug)]
 struct Asking {
     /// `None` while a round is open.
     at: Option<Timestamp>,
-    /// There is something that the open round does not know of.
+    /// There is news that the open round does not cover.
     news: bool,
     /// Failures in a row.
     failures: u32,
     /// The last place of the open round.
     last: u64,
-    /// That round asks about all there were behind its first place.
+    /// That round covers all tickets that were behind its first place.
     whole: bool,
 }
 
-/// How a round came to its end.
+/// How a round ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ended {
     /// The hook has answered.
     Answered,
-    /// It named more than one answer may, or was broken off: it is asked again at once.
+    /// It named more than an answer may, or was interrupted: it is asked again at once.
     InPart,
     /// It did not answer.
     Failed,
 }
 
-/// What a restart may forget.
+/// Volatile data.
 #[derive(Default)]
 pub(crate) struct Rounds {
     queues: BTreeMap<QueueId, Asking>,
     timers: BTreeSet<(Timestamp, QueueId)>,
-    /// As many as there are queues, at most.
+    /// At most as many as there are queues.
     faults: BTreeMap<QueueId, HookFault>,
 }
 
 impl Rounds {
-    /// There is something new for the hook of a queue. One that has failed is left alone until its time has come.
+    /// There is news for the hook of a queue. A hook that has failed is still not asked before its time.
     fn note_news(&mut self, queue: QueueId, now: Timestamp) {
         let asking =
             self.queues.entry(queue.clone()).or_insert(Asking { at: Some(now), ..Asking::default() });
@@ -188,7 +188,7 @@ impl Rounds {
     }
 }
 
-/// A text of somebody else as messages show it: cut, and what deceives a reader is escaped.
+/// Text from outside for use in messages: shortened, with deceptive characters escaped.
 fn shown(text: &str) -> String {
     let mut shown = String::new();
     for character in text.chars() {
@@ -230,13 +230,13 @@ impl Matchmaker {
         tickets.map(|(place, id)| (*place, id))
     }
 
-    /// The tickets that the hook of a round may use, the oldest first: those of the round that wait now, up to [`FORM_BATCH`].
-    /// `None` where that round is not open.
+    /// The tickets that the hook of a round may use, oldest first: those of the round that still wait, up to
+    /// [`FORM_BATCH`]. `None` if that round is not open.
     #[must_use]
     pub fn asked_about(&self, queue: &QueueId, round: u64) -> Option<Vec<(TicketId, Arc<TicketSpec>)>> {
         let open =
             self.state.rounds.get(queue).filter(|open| open.number == round && open.check.is_some())?;
-        // Who has come since then is asked about in a later round.
+        // Tickets that have arrived since are asked about in a later round.
         let last = self.known_end(queue, open.after).unwrap_or(u64::MAX);
         let tickets = self.round(queue, open.after).take_while(|(place, _)| *place <= last);
         let tickets = tickets
@@ -244,7 +244,7 @@ impl Matchmaker {
         Some(tickets.collect())
     }
 
-    /// The last place of the open round that begins behind `after`, where it has begun in this process.
+    /// The last place of the open round that begins behind `after`, if it began in this process.
     fn known_end(&self, queue: &QueueId, after: u64) -> Option<u64> {
         let last = self.beside.rounds.queues.get(queue)?.last;
         (last > after).then_some(last)
@@ -252,7 +252,7 @@ impl Matchmaker {
 }
 
 impl Turn<'_> {
-    /// Asks the hooks that form matches and are due, those that have been so for longest first.
+    /// Asks the hooks that form matches and are due, longest due first.
     pub(super) fn begin_rounds(&mut self) {
         for queue in core::mem::take(&mut self.maker.beside.due.rounds) {
             self.maker.beside.rounds.note_news(queue, self.now);
@@ -265,11 +265,11 @@ impl Turn<'_> {
         }
     }
 
-    /// Gives the number of tickets that the hook is asked about.
+    /// Returns the number of tickets that the hook is asked about.
     fn begin_round(&mut self, queue: QueueId) -> usize {
         let round = self.state().rounds.get(&queue);
         if round.is_some_and(|round| round.check.is_some()) {
-            // It was open when the process began; what is news is asked about when it ends.
+            // It was open when the process began; news is asked about when it ends.
             return 0;
         }
         let (number, after) = round.map_or((0, 0), |round| (round.number, round.after));
@@ -291,17 +291,17 @@ impl Turn<'_> {
         count
     }
 
-    /// The last place that the open round of a queue, which begins behind `after`, asks about.
+    /// The last place of the open round of a queue that begins behind `after`.
     pub(super) fn round_end(&self, queue: &QueueId, after: u64) -> u64 {
         let last = || self.maker.round(queue, after).last().map_or(after, |(place, _)| place);
         self.maker.known_end(queue, after).unwrap_or_else(last)
     }
 
-    /// The next round is about those behind `last`, where there are any, and else about the oldest again.
+    /// The next round begins behind `last` if there are tickets, and otherwise at the oldest again.
     pub(super) fn end_round(&mut self, queue: &QueueId, after: u64, last: u64, how: Ended) {
         let line = self.state().index.lines.get(queue);
         let asking = self.maker.beside.rounds.queues.get(queue).copied().unwrap_or_default();
-        // Those who have come since are asked about together with the others.
+        // Tickets that have arrived since are asked about together with the others.
         let behind =
             !asking.whole && line.is_some_and(|line| line.by_place.range(last + 1..).next().is_some());
         let waits = line.is_some();
@@ -328,7 +328,7 @@ impl Turn<'_> {
         self.maker.beside.rounds.ask_at(queue, self.now + pause, failures);
     }
 
-    /// Notes what is wrong with a match that a hook has formed: the `at`-th of its answer.
+    /// Records the problem with a match that a hook has formed: the `at`-th of its answer.
     pub(super) fn note_fault(&mut self, queue: &QueueId, hook: &HookId, at: usize, why: &Ignored) {
         let round = self.state().rounds.get(queue).map_or(0, |round| round.number);
         let problem = alloc::format!("matches[{at}]: {}", shown(&why.problem));

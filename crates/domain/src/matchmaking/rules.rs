@@ -1,8 +1,8 @@
-//! The rules of a queue, ready to be used: what each ticket demands at a time, and whether tickets go together.
+//! The compiled rules of a queue: what each ticket demands at a given time, and whether tickets go together.
 //!
-//! Rules are mutual: a match meets what each of its tickets demands, by that ticket's own wait. So nobody is given a
-//! worse match than their own wait allows for, and two tickets go together from one moment on: when the later of
-//! the two demands has widened. That is what makes it enough to look at a ticket when it comes and when it widens.
+//! Rules are mutual: a match meets the demands of each of its tickets, by that ticket's own wait. So nobody gets a
+//! worse match than their own wait allows for, and two tickets go together from one moment on: when the later of the
+//! two demands has widened. Therefore it is enough to look at a ticket when it arrives and when it widens.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -29,18 +29,18 @@ use crate::requirements::{Requirement, Requirements};
 use crate::size::Size;
 use crate::time::Timestamp;
 
-/// Narrowest cell of the first distance, as a part of the widest finite window.
+/// Maximum number of cells of the first distance in the widest finite window.
 const CELLS_PER_WINDOW: f64 = 8.0;
-/// What an expression may cost in the time of a comparison of two numbers, as its meter counts.
+/// Cost units of an expression's meter per comparison of two numbers.
 const WORK_PER_COMPARISON: u64 = 16;
-/// Between the values of equality rules in a key.
+/// Separates the values of equality rules in a key.
 pub(crate) const SEPARATOR: char = '\u{1f}';
 
-/// A rule that asks for equality, or an expression that cannot be true without it.
+/// A rule that asks for equality, or an equality that an expression implies.
 struct Equality {
     rule: usize,
     path: Vec<String>,
-    /// The expression decides, and this only says about which tickets it does not have to be asked.
+    /// The expression decides; this equality only tells which tickets need not be checked against it.
     of_expression: bool,
 }
 
@@ -70,52 +70,52 @@ pub(crate) struct Ruleset {
     not_blocked: Option<usize>,
     pairs: Vec<Expression>,
     singles: Vec<Expression>,
-    /// Width of a cell of the first distance; 0 where there is none.
+    /// Width of a cell of the first distance; 0 if there is none.
     pub(crate) cell: f64,
     /// The widest finite window of the first distance.
     pub(crate) widest_finite: f64,
-    /// For each size of a team, the mixes of ticket sizes that fill the teams; `None` where there are too many.
+    /// For each team size, the mixes of ticket sizes that fill the teams; `None` if there are too many.
     mixes: BTreeMap<u16, Option<Arc<[Mix]>>>,
 }
 
-/// What a waiting ticket is and demands from `since` until `until`.
+/// The properties of a waiting ticket, and its demands from `since` until `until`.
 pub(crate) struct Profile {
     pub(crate) id: TicketId,
     pub(crate) place: u64,
-    /// How many tickets had that place before.
+    /// The number of tickets that had that place before.
     pub(crate) edition: u16,
     pub(crate) size: u16,
     pub(crate) spec: Arc<TicketSpec>,
-    /// From when its wait counts.
+    /// When its wait began to count.
     pub(crate) since: Timestamp,
     pub(crate) values: [f64; MAX_DISTANCES],
     pub(crate) windows: [f64; MAX_DISTANCES],
-    /// Players of a team that it asks for.
+    /// Team size that it asks for, in players.
     pub(crate) wanted: u32,
-    /// Regions that it can bear, best first, with the round trip; one without name where no rule looks at them.
+    /// Acceptable regions, best first, with the round trip; one without a name if no rule looks at regions.
     pub(crate) regions: Vec<(Option<RegionId>, u32)>,
     /// The values that must be equal.
     pub(crate) equal: Arc<str>,
-    /// Those of them that need not be any more, as bits.
+    /// Which of them are relaxed, as bits.
     pub(crate) relaxed_equal: u8,
-    /// How far teams' averages may be apart.
+    /// Maximum difference of the teams' averages.
     pub(crate) balance: f64,
     /// The sum of its players' ratings.
     pub(crate) rating: f64,
-    /// Rules that demand nothing any more, as bits.
+    /// Relaxed rules, as bits.
     relaxed: u64,
-    /// Rules over the ticket alone let it be matched.
+    /// Whether the rules about single tickets let it be matched.
     pub(crate) eligible: bool,
     /// When it next demands less.
     pub(crate) until: Option<Timestamp>,
-    /// Whom its players block, and its players, as sorted hashes; where a rule looks at that.
+    /// Sorted hashes of the players that its own players block, and of its players; only if a rule needs them.
     blocked: Arc<[u64]>,
     players: Arc<[u64]>,
     /// Bytes that expressions look at.
     pub(crate) judged: usize,
 }
 
-/// What a ticket is, independent of time.
+/// The part of a ticket that does not depend on the time.
 struct Nature {
     values: [f64; MAX_DISTANCES],
     equal: Arc<str>,
@@ -167,8 +167,8 @@ impl Ruleset {
         set
     }
 
-    /// Equalities without which an expression that every two tickets must meet is not true: tickets that differ in them
-    /// are kept in different pools, so that two that do not find each other behind any number of others.
+    /// Equalities that are implied by an expression over every two tickets. Tickets that differ in them are kept in
+    /// different pools, so that two matching tickets find each other behind any number of others.
     fn add_equalities_of_expressions(&mut self) {
         for pair in self.pairs.iter().filter(|pair| pair.need == Need::Required) {
             let relaxes =
@@ -201,7 +201,7 @@ impl Ruleset {
             }
             RuleKind::NotBlocked => self.not_blocked = Some(at),
             RuleKind::Expression { expression, about, need } => {
-                // Checked with the settings, so what does not compile is not there.
+                // Checked with the settings, so what does not compile does not occur here.
                 let Ok(requirement) = self.requirements.compile(expression) else { return };
                 let expression = Expression { rule: at, requirement, need: *need };
                 match about {
@@ -212,17 +212,17 @@ impl Ruleset {
         }
     }
 
-    /// The mixes of ticket sizes that fill teams of this size; `None` where they are not known.
+    /// The mixes of ticket sizes that fill teams of this size; `None` if they are not known.
     pub(crate) fn mixes(&self, size: u16) -> Option<&[Mix]> {
         self.mixes.get(&size)?.as_deref()
     }
 
-    /// Whether pairs of tickets have to be looked at beyond their numbers.
+    /// Whether pairs of tickets must be compared by more than their numbers.
     pub(crate) const fn compares_pairs(&self) -> bool {
         !self.pairs.is_empty() || self.not_blocked.is_some()
     }
 
-    /// Whether there are expressions, which look at whole tickets.
+    /// Whether there are expressions, which need the whole ticket.
     pub(crate) const fn judges(&self) -> bool {
         !self.singles.is_empty() || !self.pairs.is_empty()
     }
@@ -244,17 +244,17 @@ impl Ruleset {
         self.queue.rules.get(rule)?.allows(waited)
     }
 
-    /// The rule's limit for a number; without end where it is relaxed.
+    /// The rule's limit for a number; infinite if it is relaxed.
     fn limit(&self, rule: usize, waited: Duration) -> f64 {
         self.allows(rule, waited).unwrap_or(f64::INFINITY)
     }
 
-    /// What a ticket is and demands now.
+    /// The ticket's current properties and demands.
     pub(crate) fn profile(&self, ticket: &Ticket, now: Timestamp, documents: &Documents) -> Profile {
         self.profile_again(ticket, None, now, documents)
     }
 
-    /// What a ticket is and demands now, where it is known what it was and demanded before: what it is does not change.
+    /// The same, reusing an earlier result: only the demands can have changed.
     pub(crate) fn profile_again(
         &self,
         ticket: &Ticket,
@@ -340,14 +340,14 @@ impl Ruleset {
         Arc::from(key)
     }
 
-    /// Equalities that demand nothing any more, as bits.
+    /// Relaxed equalities, as bits.
     fn relaxed_equal(&self, relaxed: u64) -> u8 {
         let equalities = self.equalities.iter().enumerate();
         equalities
             .fold(0, |bits, (at, equality)| bits | u8::from(is_set(relaxed, equality.rule)) << at.min(7))
     }
 
-    /// Regions that the ticket can bear, best first.
+    /// Acceptable regions, best first.
     fn regions(&self, spec: &TicketSpec, waited: Duration) -> Vec<(Option<RegionId>, u32)> {
         let Some(rule) = self.latency else { return Vec::from([(None, 0)]) };
         let most = self.limit(rule, waited);
@@ -365,7 +365,7 @@ impl Ruleset {
         spec.players().map(|player| player.ratings.get(name).copied().unwrap_or(*missing)).sum()
     }
 
-    /// The rule over the ticket alone that keeps it from being matched now.
+    /// The rule about single tickets that keeps this one from being matched now.
     pub(crate) fn refusing_rule(&self, profile: &Profile, documents: &Documents) -> Option<&Rule> {
         let refusing = self.singles.iter().find(|single| {
             !is_set(profile.relaxed, single.rule)
@@ -397,7 +397,7 @@ impl Ruleset {
         self.blocker(one, other).is_some()
     }
 
-    /// The hashes of the players whom a ticket does not play with, sorted.
+    /// Sorted hashes of the players that a ticket blocks.
     pub(crate) fn blocked_by<'a>(&self, profile: &'a Profile) -> &'a [u64] {
         match self.not_blocked {
             Some(rule) if !is_set(profile.relaxed, rule) => &profile.blocked,
@@ -410,12 +410,12 @@ impl Ruleset {
         self.pairs.iter().any(|pair| pair.need == Need::Required)
     }
 
-    /// Whether there are expressions that speak for tickets before others.
+    /// Whether there are expressions that make some tickets preferred.
     pub(crate) fn prefers(&self) -> bool {
         self.pairs.iter().any(|pair| pair.need == Need::Preferred)
     }
 
-    /// Stands for what two tickets demand of each other by expressions: it changes when one of them demands less.
+    /// Identifies what two tickets demand of each other by expressions: it changes when one of them demands less.
     pub(crate) fn demands(&self, one: &Profile, other: &Profile) -> u64 {
         let editions = u64::from(one.edition) << 16 | u64::from(other.edition);
         let editions = if editions == 0 { 0 } else { mix(editions) };
@@ -430,7 +430,7 @@ impl Ruleset {
         self.pairs.iter().filter(|pair| pair.need == Need::Required).all(met)
     }
 
-    /// What evaluating expressions has cost since this was last asked, in nanoseconds.
+    /// The cost of evaluating expressions since the last call, in nanoseconds.
     pub(crate) fn take_evaluated(&self) -> u64 {
         let spent = self.requirements.spent();
         self.requirements.begin_step();
@@ -448,7 +448,7 @@ impl Ruleset {
             || self.fits(pair, &ticket.document(documents), Some(&candidate.document(documents)), documents)
     }
 
-    /// The rule about blocked players, where it keeps two tickets apart.
+    /// The rule about blocked players, if it keeps two tickets apart.
     fn blocker(&self, one: &Profile, other: &Profile) -> Option<usize> {
         let rule = self.not_blocked?;
         let blocks =
@@ -456,14 +456,14 @@ impl Ruleset {
         (blocks(one, other) || blocks(other, one)).then_some(rule)
     }
 
-    /// How many preferred expressions a candidate does not meet.
+    /// The number of preferred expressions that a candidate does not meet.
     pub(crate) fn misses(&self, ticket: &Profile, candidate: &Profile, documents: &Documents) -> u8 {
         let preferred = self.pairs.iter().filter(|pair| pair.need == Need::Preferred);
         let missed = preferred.filter(|pair| !self.demand_met(pair, ticket, candidate, documents));
         u8::try_from(missed.count()).unwrap_or(u8::MAX)
     }
 
-    /// The first rule that keeps two tickets out of one match: for explanations, by looking at everything.
+    /// The first rule that keeps two tickets apart: for explanations, by checking everything.
     pub(crate) fn rule_between(
         &self,
         one: &Profile,
@@ -483,8 +483,8 @@ impl Ruleset {
         self.queue.rules.get(rule?)
     }
 
-    /// Where what keeps two tickets apart is a property that is a number with one and the same number as a text with the
-    /// other, or the like: its name, and both values.
+    /// If two tickets are only kept apart because a property is a number in one and the same number as a text in the
+    /// other, or the like: the property's name, and both values.
     pub(crate) fn apart_by_type<'a>(
         &self,
         one: &'a Profile,
@@ -524,7 +524,7 @@ impl Ruleset {
             let value = json::at_path(properties, &equality.path);
             let mut text = String::new();
             if equality.of_expression {
-                // An expression takes what an offer leaves out for null.
+                // For an expression, what an offer leaves out is null.
                 write_kind(value.unwrap_or(NULL), &mut text);
                 return Some(text);
             }
@@ -540,7 +540,7 @@ impl Ruleset {
         Seats { place, offer: Arc::clone(offer), equal, values, players: hashes(offer.players.iter()) }
     }
 
-    /// Whether free seats are what a ticket demands.
+    /// Whether free seats meet a ticket's demands.
     pub(crate) fn seats_fit(&self, ticket: &Profile, seats: &Seats, documents: &Documents) -> bool {
         let offer = &seats.offer;
         let mut equal = self.equalities.iter().zip(&seats.equal).zip(ticket.equal.split(SEPARATOR));
@@ -576,8 +576,8 @@ impl Ruleset {
     }
 }
 
-/// The number by which a rule compares a ticket: of this property or rating, got by this measure; `missing` for who has
-/// none.
+/// The number by which a rule compares a ticket: of this property or rating, by this measure; players without one count
+/// as `missing`.
 #[must_use]
 pub fn number_of(spec: &TicketSpec, property: &str, measure: Measure, missing: f64) -> f64 {
     Distance::new(0, property, measure, missing).value(spec, spec.properties.text().unwrap_or_default())
@@ -612,18 +612,18 @@ impl Profile {
         }
     }
 
-    /// Its players, as sorted hashes; where a rule looks at that.
+    /// Its players, as sorted hashes; only if a rule needs them.
     pub(crate) fn players(&self) -> &[u64] {
         &self.players
     }
 
-    /// Whether it blocks one of these players. Hashes of 64 bits that are equal by chance keep two tickets apart that could
-    /// have played together: nobody loses more than that.
+    /// Whether it blocks one of these players. A collision of the 64-bit hashes only keeps two tickets apart that could
+    /// have played together.
     fn blocks(&self, players: &[u64]) -> bool {
         !self.blocked.is_empty() && players.iter().any(|player| self.blocked.binary_search(player).is_ok())
     }
 
-    /// Whether a ticket that is and demands this lies in the same pools, at the same spot.
+    /// Whether a ticket with these demands lies in the same pools, at the same spot.
     pub(crate) fn lies_where(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.spec, &other.spec)
             && self.equal == other.equal
@@ -672,7 +672,7 @@ impl Ruleset {
         equalities.fold(0, |bits, (at, equality)| bits | u8::from(relaxes(equality.rule)) << at.min(7))
     }
 
-    /// The widest window of the first distance; without end where it may relax, or there is none.
+    /// The widest window of the first distance; infinite if it may relax or there is none.
     pub(crate) fn widest(&self) -> f64 {
         let rule = self.distances.first().and_then(|distance| self.queue.rules.get(distance.rule));
         rule.map_or(f64::INFINITY, |rule| {
@@ -693,13 +693,13 @@ impl Profile {
 }
 
 impl Seats {
-    /// Equalities of which the offer says nothing, as bits.
+    /// Equalities that the offer says nothing about, as bits.
     pub(crate) fn missing(&self) -> u8 {
         let values = self.equal.iter().enumerate();
         values.fold(0, |bits, (at, value)| bits | u8::from(value.is_none()) << at.min(7))
     }
 
-    /// Where the match is played, where the offer says that.
+    /// Where the match is played, if the offer says so.
     pub(crate) fn region(&self) -> Option<&RegionId> {
         self.offer.region.as_ref()
     }
@@ -709,7 +709,7 @@ impl Seats {
         self.values.first().copied().flatten()
     }
 
-    /// The match as expressions see it, in the place of a candidate.
+    /// The match in the form in which expressions see a candidate.
     fn document(&self, documents: &Documents) -> Rcvar {
         documents.get((self.place, 0), self.offer.byte_size(), || {
             let ratings = self.offer.ratings.iter().map(|(name, rating)| (name.to_string(), number(*rating)));
@@ -724,7 +724,7 @@ impl Seats {
     }
 }
 
-/// The width of a cell of this distance, and its widest finite window.
+/// The cell width of this distance, and its widest finite window.
 fn cell_width(rule: &Rule) -> (f64, f64) {
     let numbers = rule.allows(Duration::ZERO).into_iter().chain(rule.widen.iter().map(|step| step.value));
     let finite = numbers.filter(|number| number.is_finite() && *number > 0.0);
@@ -749,7 +749,7 @@ fn hashes<'a>(players: impl Iterator<Item = &'a PlayerId>) -> Arc<[u64]> {
     hashes.into()
 }
 
-/// The bytes of a ticket that expressions look at, beside ids and numbers.
+/// The bytes of a ticket that expressions look at, without ids and numbers.
 pub(crate) fn judged_bytes(spec: &TicketSpec) -> usize {
     let length = |properties: &Properties| properties.text().map_or(0, str::len);
     length(&spec.properties) + spec.players().map(|player| length(&player.properties)).sum::<usize>()

@@ -1,4 +1,4 @@
-//! What the matchmaker goes by: queues, their rules and hooks. All of it can be changed while it runs.
+//! The settings of the matchmaker: queues, their rules and hooks. All of it can be changed while it runs.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -14,54 +14,57 @@ use crate::properties::Properties;
 use crate::requirements;
 use crate::size::{ENTRY_BYTES, Size};
 
-/// Most bytes of all settings together, so that one record holds them.
+/// Maximum size of all settings together, in bytes, so that one record holds them.
 pub const MAX_SETTINGS_BYTES: usize = 4 << 20;
-/// Most queues.
+/// Maximum number of queues.
 pub const MAX_QUEUES: usize = 1_000;
-/// Most rules of one queue.
+/// Maximum number of rules of one queue.
 pub const MAX_RULES: usize = 32;
-/// Most rules of one queue that compare numbers by distance.
+/// Maximum number of rules of one queue that compare numbers by distance.
 pub const MAX_DISTANCES: usize = 4;
-/// Most rules of one queue that ask for equality.
+/// Maximum number of rules of one queue that ask for equality.
 pub const MAX_EQUALITIES: usize = 8;
-/// Most of them that relax.
+/// Maximum number of them that relax.
 pub const MAX_RELAXING_EQUALITIES: usize = 3;
-/// Most steps in which one rule widens.
+/// Maximum number of steps in which one rule widens.
 pub const MAX_STEPS: usize = 16;
-/// Most hooks of the matchmaker, or of one queue.
+/// Maximum number of hooks of the matchmaker, or of one queue.
 pub const MAX_HOOKS: usize = 16;
-/// Most queues in which one player may wait at once: whatever becomes of one of its tickets, all the others are looked at.
+/// Maximum number of queues in which one player may wait at once. Every change of one of its tickets looks at all the
+/// others.
 pub const MAX_QUEUES_PER_PLAYER: u32 = 4;
-/// Longest duration of a setting.
+/// Maximum duration of a setting.
 const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// What the matchmaker goes by.
+/// The settings of the matchmaker.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Settings {
-    /// Every queue, by name.
+    /// All queues, by name.
     pub queues: BTreeMap<QueueId, Queue>,
-    /// How long the status of a ticket that is over can be asked for.
+    /// How long the status of a ticket is available after its end.
     pub status_expiration: Duration,
-    /// Matches are formed so often, from what has changed since.
+    /// The interval at which matches are formed from what has changed since.
     pub tick: Duration,
-    /// Asked for the tickets and matches of every queue, in order, before the queue's own.
+    /// Asked about the tickets and matches of every queue, in order, before the queue's own.
     pub hooks: Vec<Hook>,
-    /// Bytes of what waits, by [`Size`]: tickets that are not over, matches that are being made, offers of free seats.
-    /// What comes beyond them is refused.
+    /// Budget for what waits, in bytes by [`Size`]: tickets that are not over, matches that are being made, offers of
+    /// free seats. What exceeds it is refused.
     pub waiting_bytes: u64,
-    /// Bytes of what is over and can still be asked for. Beyond them properties go first, then tickets, the oldest first.
+    /// Budget in bytes for what is over and still available. If it is exceeded, properties are dropped first, then
+    /// tickets, oldest first.
     pub kept_bytes: u64,
-    /// Queues in which one player may wait at once, with one ticket in each; at most [`MAX_QUEUES_PER_PLAYER`].
+    /// The number of queues in which one player may wait at once, with one ticket in each; at most
+    /// [`MAX_QUEUES_PER_PLAYER`].
     pub queues_per_player: u32,
 }
 
-/// [`OutsideHook::interval`] where nothing is configured.
+/// Default of [`OutsideHook::interval`].
 pub const FORM_INTERVAL: Duration = Duration::from_secs(5);
-/// Shortest [`OutsideHook::interval`].
+/// Minimum [`OutsideHook::interval`].
 pub const MIN_FORM_INTERVAL: Duration = Duration::from_millis(100);
-/// [`Settings::waiting_bytes`] where nothing is configured.
+/// Default of [`Settings::waiting_bytes`].
 pub const WAITING_BYTES: u64 = 512 << 20;
-/// [`Settings::kept_bytes`] where nothing is configured.
+/// Default of [`Settings::kept_bytes`].
 pub const KEPT_BYTES: u64 = 128 << 20;
 
 impl Default for Settings {
@@ -81,27 +84,27 @@ impl Default for Settings {
 /// One queue.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Queue {
-    /// Teams of a match; 1 is a match without teams, 0 one of the tickets that wait when a ticket expires.
+    /// Teams per match; 1 is a match without teams, 0 is one match of the waiting tickets when a ticket expires.
     pub teams: u32,
-    /// Players of a full team.
+    /// Players per full team.
     pub players_per_team: u32,
-    /// Players that a team has at least. The size asked for sinks to it in equal steps as a ticket nears expiry.
+    /// Minimum number of players per team. The size asked for sinks to it in equal steps as a ticket nears expiry.
     pub min_players_per_team: u32,
-    /// Longest wait of a ticket.
+    /// Maximum wait of a ticket.
     pub ticket_expiration: Duration,
     /// What happens then.
     pub expiration_action: ExpirationAction,
-    /// How long players have to accept a match; `None` asks nobody.
+    /// How long players have to accept a match; `None` if they are not asked.
     pub accept: Option<Duration>,
     /// Whether tickets take free seats of running matches.
     pub backfill: Backfill,
-    /// How long a ticket that is to get free seats waits for them before it returns.
+    /// How long a ticket waits for free seats before it returns to the queue.
     pub seat_timeout: Duration,
-    /// How often a ticket returns to its place when no server could be had, before it fails.
+    /// How often a ticket returns to its place for lack of a server before it fails.
     pub max_requeues: u32,
-    /// Every match has these, whatever its tickets bring: what its server is found by.
+    /// Properties of every match of the queue, regardless of its tickets: they are used to choose its server.
     pub properties: Properties,
-    /// Asked for the tickets and matches of this queue, in order.
+    /// Asked about the tickets and matches of this queue, in order.
     pub hooks: Vec<Hook>,
     /// What tickets of one match must have in common.
     pub rules: Vec<Rule>,
@@ -126,13 +129,13 @@ impl Default for Queue {
     }
 }
 
-/// What happens to a ticket that has waited as long as its queue lets it.
+/// What happens to a ticket that reaches its queue's maximum wait.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum ExpirationAction {
     /// It times out.
     #[default]
     Drop,
-    /// It gets a match of the tickets that wait, with teams of at least the minimum; where there is none, it times out.
+    /// It gets a match of the waiting tickets, with teams of at least the minimum; if there is none, it times out.
     Minimum,
 }
 
@@ -144,38 +147,38 @@ pub enum Backfill {
     Off,
     /// Before a new match is formed.
     First,
-    /// Where no new match can be formed.
+    /// If no new match can be formed.
     Last,
 }
 
-/// Something that has a say about tickets or matches.
+/// Custom behaviour for tickets or matches.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Hook {
     /// Sends a ticket to the queue for its number of players.
     QueueByPartySize(BTreeMap<u32, QueueId>),
-    /// Takes tickets only from a leader who is one of the players, and tells players' properties which party they are in.
+    /// Only takes tickets whose leader is one of the players, and adds the party to the players' properties.
     PartyMembership,
     /// Writes the teams into the match's properties, and its team into each player's.
     TeamData,
-    /// Does without a server: everybody gets the first player's property of this name as the address to connect to.
+    /// No server is needed: everybody connects to the address in the first player's property of this name.
     PeerToPeerHost(Box<str>),
-    /// Own logic elsewhere.
+    /// External logic.
     Outside(OutsideHook),
 }
 
-/// Own logic elsewhere, reached by an effect; its outcome is a command.
+/// External logic, called by an effect; its outcome is a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OutsideHook {
-    /// Names it; each once among those of the matchmaker and of one queue.
+    /// Its name, unique among the hooks of the matchmaker and of one queue.
     pub id: HookId,
     /// What it is asked about.
     pub about: HookPoint,
-    /// How long its answer is waited for.
+    /// The timeout of its answer.
     pub timeout: Duration,
-    /// What happens where it fails, or does not answer in time.
+    /// What happens if it fails or does not answer in time.
     pub on_failure: OnFailure,
-    /// Of a hook that forms matches: how long after an answer it is asked again about those who still wait, where nothing
-    /// is new; `None` is [`FORM_INTERVAL`].
+    /// For a hook that forms matches: the time after an answer until it is asked again about tickets that still wait,
+    /// if nothing is new; `None` is [`FORM_INTERVAL`].
     pub interval: Option<Duration>,
 }
 
@@ -190,30 +193,31 @@ pub enum HookPoint {
     NewMatch,
 }
 
-/// What happens where a hook fails.
+/// What happens if a hook fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnFailure {
-    /// As if it had no objection; where it was to form matches, the queue's rules do.
+    /// As if it had accepted; if it should have formed matches, the queue's rules form them.
     Accept,
-    /// As if it had refused; where it was to form matches, none are.
+    /// As if it had refused; if it should have formed matches, none are formed.
     Refuse,
 }
 
-/// One rule of a queue. Where it widens, the wait of each ticket counts for what that ticket demands, and a match has
-/// to meet what each of its tickets demands.
+/// One rule of a queue. If it widens, each ticket's demand follows from its own wait, and a match must meet the demands
+/// of each of its tickets.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Rule {
-    /// Names it for people.
+    /// Its name, for people.
     pub name: Box<str>,
     /// What it demands.
     pub kind: RuleKind,
-    /// The number that it allows after some time, for rules that have one; each later and larger than the one before.
+    /// The number that it allows after some time, for rules with a number; each step is later and larger than the one
+    /// before.
     pub widen: Vec<WidenStep>,
-    /// When it demands nothing any more.
+    /// When it no longer demands anything.
     pub relax_after: Option<Duration>,
 }
 
-/// From `after` of waiting on, `value` is allowed.
+/// After a wait of `after`, `value` is allowed.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct WidenStep {
     /// The ticket's wait.
@@ -225,45 +229,45 @@ pub struct WidenStep {
 /// What a rule demands.
 #[derive(Clone, PartialEq, Debug)]
 pub enum RuleKind {
-    /// The same value of a ticket's property.
+    /// Equal values of a ticket's property.
     Equal {
-        /// The property's name; names of nested ones are joined by dots.
+        /// The property's name; nested names are joined by dots.
         property: Box<str>,
     },
-    /// Numbers that are near one another.
+    /// Numbers that are close to one another.
     Distance {
         /// Name of the rating, or of a number among the ticket's properties.
         property: Box<str>,
         /// How a ticket of several players gets its number.
         measure: Measure,
-        /// The distance allowed at first.
+        /// The initial maximum distance.
         most: f64,
-        /// The number of a player who has none.
+        /// The number of a player without one.
         missing: f64,
     },
-    /// A region that all players can bear.
+    /// A region that is acceptable to all players.
     Latency {
-        /// The round trip allowed at first, in milliseconds.
+        /// The initial maximum round trip, in milliseconds.
         most: f64,
     },
-    /// An expression that is true of each two tickets of a match, both ways round, or of each ticket.
+    /// An expression that is true for every two tickets of a match, in both directions, or for each ticket.
     Expression {
         /// JMESPath over `{"ticket": …, "candidate": …}`.
         expression: String,
-        /// What it is about.
+        /// Its scope.
         about: About,
         /// Whether a match must meet it.
         need: Need,
     },
-    /// Nobody plays with a player whom they have blocked.
+    /// Players never play with players that they have blocked.
     NotBlocked,
-    /// Teams of about the same strength; of the ways to make teams, the most even is taken.
+    /// Teams of similar strength: the most even division into teams is used.
     Balance {
         /// Name of the rating.
         property: Box<str>,
-        /// How far the averages of teams may be apart at first; [`f64::INFINITY`] for as even as can be.
+        /// The initial maximum difference of the teams' averages; [`f64::INFINITY`] for as even as possible.
         most: f64,
-        /// The rating of a player who has none.
+        /// The rating of a player without one.
         missing: f64,
     },
 }
@@ -271,7 +275,7 @@ pub enum RuleKind {
 /// How a ticket of several players gets its number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Measure {
-    /// It is among the ticket's properties.
+    /// It is one of the ticket's properties.
     Ticket,
     /// The average of its players' ratings.
     Average,
@@ -279,12 +283,12 @@ pub enum Measure {
     Max,
 }
 
-/// What an expression is about.
+/// The scope of an expression.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum About {
-    /// Each two tickets.
+    /// Every two tickets.
     Pair,
-    /// Each ticket.
+    /// Every ticket.
     Ticket,
 }
 
@@ -293,7 +297,7 @@ pub enum About {
 pub enum Need {
     /// It must.
     Required,
-    /// Tickets that meet it come before older ones that do not.
+    /// Tickets that meet it are preferred to older ones that do not.
     Preferred,
 }
 
@@ -304,7 +308,7 @@ impl Rule {
         Self { name: name.into(), kind, widen: Vec::new(), relax_after: None }
     }
 
-    /// What it allows after a wait: `None` if it demands nothing any more. Rules without a number allow 0.
+    /// What it allows after a wait: `None` if it no longer demands anything. Rules without a number allow 0.
     #[must_use]
     pub fn allows(&self, waited: Duration) -> Option<f64> {
         if self.relax_after.is_some_and(|after| after <= waited) {
@@ -376,14 +380,14 @@ impl Rule {
 }
 
 impl Queue {
-    /// Players of a full match; `None` where nothing limits them.
+    /// Players of a full match; `None` if unlimited.
     #[must_use]
     pub const fn full(&self) -> Option<u32> {
         let teams = if self.teams == 0 { 1 } else { self.teams };
         if self.players_per_team == 0 { None } else { Some(teams.saturating_mul(self.players_per_team)) }
     }
 
-    /// Players of a team that a ticket asks for after a wait.
+    /// The team size that a ticket asks for after a wait.
     #[must_use]
     pub fn wanted(&self, waited: Duration) -> u32 {
         let steps = self.players_per_team.saturating_sub(self.min_players_per_team);
@@ -404,7 +408,7 @@ impl Queue {
         Some(Duration::from_millis(u64::try_from(next).unwrap_or(u64::MAX)))
     }
 
-    /// The hook that forms this queue's matches, where one does.
+    /// The hook that forms this queue's matches, if there is one.
     #[must_use]
     pub fn former(&self) -> Option<&OutsideHook> {
         self.hooks.iter().find_map(|hook| match hook {
@@ -431,7 +435,7 @@ impl Queue {
             return Err("`ticket_expiration` must be 1 second to 366 days".to_string());
         }
         if self.accept.is_some_and(|accept| accept.is_zero() || accept > YEAR) {
-            return Err("`accept` must be longer than nothing and at most 366 days".to_string());
+            return Err("`accept` must be more than 0 and at most 366 days".to_string());
         }
         self.check_rules()?;
         self.check_hooks(settings)
@@ -510,7 +514,7 @@ fn check_hooks<'a>(hooks: impl Iterator<Item = &'a Hook>) -> Result<(), String> 
                 return Err(format!("has two hooks {}", hook.id));
             }
             if hook.timeout.is_zero() || hook.timeout > YEAR {
-                return Err(format!("hook {}: `timeout` must be longer than nothing", hook.id));
+                return Err(format!("hook {}: `timeout` must be more than 0", hook.id));
             }
             if hook.interval.is_some_and(|interval| !(MIN_FORM_INTERVAL..=YEAR).contains(&interval)) {
                 return Err(format!("hook {}: `interval` must be at least 100 ms", hook.id));
@@ -524,10 +528,10 @@ fn check_hooks<'a>(hooks: impl Iterator<Item = &'a Hook>) -> Result<(), String> 
 }
 
 impl Settings {
-    /// The first setting that is out of range, and what is wrong with it.
+    /// Returns an error for the first setting that is out of range.
     ///
     /// # Errors
-    /// What is wrong, naming the queue and the rule.
+    /// What is wrong, with the queue and the rule.
     pub fn check(&self) -> Result<(), String> {
         if self.queues.len() > MAX_QUEUES {
             return Err(format!("{} queues, at most {MAX_QUEUES} are allowed", self.queues.len()));
@@ -560,7 +564,7 @@ impl Size for Settings {
 
 impl Size for Queue {
     fn byte_size(&self) -> usize {
-        // Up to ten numbers beside the lists.
+        // Up to ten numbers in addition to the lists.
         4 * ENTRY_BYTES + self.properties.byte_size() + self.hooks.byte_size() + self.rules.byte_size()
     }
 }
@@ -592,7 +596,7 @@ impl Size for Rule {
     }
 }
 
-/// Most players that a ticket of this queue may have, so that they fit on one team.
+/// Maximum number of players of a ticket of this queue, so that they fit on one team.
 #[must_use]
 pub fn largest_ticket(queue: &Queue) -> usize {
     match queue.players_per_team as usize {

@@ -1,13 +1,13 @@
 //! Players who wait in several queues at once, with one ticket in each: the first match wins.
 //!
-//! A ticket that is chosen for a match may still come back from it: players do not accept, or no server can be had. So the
-//! other tickets of its players are not cancelled then, but put *on hold*: no search finds them, they do not expire, and
-//! when the match comes to nothing they wait again, at their places. They are cancelled before the players hear that they
-//! can connect: in the same step, or where they are very many, in the steps before it. So no player is ever in two matches,
-//! nor asked about two.
+//! A ticket that is chosen for a match may still return from it: players do not accept, or no server is found. So the
+//! other tickets of its players are not cancelled then, but put *on hold*: no search finds them, they do not expire,
+//! and if the match is dissolved they wait again, at their places. They are cancelled before the players hear that they
+//! can connect: in the same step, or if there are very many, in the steps before it. So no player is ever in two
+//! matches or asked about two.
 //!
-//! Whether a ticket is on hold follows from the others: it is while one of its players is in a match by another ticket. So
-//! no event speaks of it; the state sees to it with every change of a ticket.
+//! Whether a ticket is on hold follows from the others: it is while one of its players is in a match by another ticket.
+//! So there is no event for it; the state updates it with every change of a ticket.
 
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
@@ -21,12 +21,12 @@ use super::state::{Indexes, State};
 use super::{BrokenRule, Event, Turn};
 use crate::ids::{MatchId, PlayerId, QueueId, TicketId};
 
-/// What it costs to put a ticket on hold or to take it back, in comparisons of two numbers.
+/// The cost of putting a ticket on hold or releasing it, in comparisons of two numbers.
 const HOLD_COST: u64 = 1_000;
-/// What it costs to cancel a ticket whose players can connect elsewhere, likewise; and for each of its players.
+/// The cost of cancelling a ticket whose players can connect elsewhere; and for each of its players.
 const CANCEL_COST: u64 = 200;
 const CANCEL_COST_OF_PLAYER: u64 = 20;
-/// What such tickets may cost in one step, likewise.
+/// The maximum cost of cancelling such tickets in one step.
 pub(super) const WORK_OF_CANCELS: u64 = WORK_PER_TICK / 2;
 
 impl State {
@@ -37,7 +37,7 @@ impl State {
         tickets.filter(|ticket| ticket.spec.players().any(|of| of.id == *player)).map(Arc::as_ref)
     }
 
-    /// Whether players may have other tickets beside one of theirs.
+    /// Whether players may have other tickets besides one of theirs.
     pub(super) const fn has_several(&self) -> bool {
         self.index.several > 0
     }
@@ -52,7 +52,7 @@ impl State {
         self.hold_or_release(place);
     }
 
-    /// The ticket of these players at `place` `is_in_match` now, or is so no more.
+    /// The ticket of these players at `place` `is_in_match` now, or no longer is.
     pub(super) fn settle_others(&mut self, spec: &TicketSpec, place: u64, is_in_match: bool) {
         let others: Vec<u64> = self.others(spec, place).map(|ticket| ticket.place).collect();
         for place in &others {
@@ -62,14 +62,14 @@ impl State {
         others.into_iter().for_each(|place| self.hold_or_release(place));
     }
 
-    /// The other tickets of the players of the one at `place`, once for each player.
+    /// The other tickets of the players of the ticket at `place`; each as often as it shares a player.
     fn others<'a>(&'a self, spec: &'a TicketSpec, place: u64) -> impl Iterator<Item = &'a Ticket> {
         let all = spec.players().flat_map(|player| self.tickets_of(&player.id));
         all.filter(move |ticket| ticket.place != place)
     }
 
-    /// How many of its players' other tickets are in matches is kept with every change of one of them, because a ticket has
-    /// up to a hundred players.
+    /// The count of its players' other tickets in matches is updated with every change of one of them, not computed,
+    /// because a ticket has up to a hundred players.
     pub(super) fn note_busy(&mut self, place: u64) {
         let Some(ticket) = self.tickets.get(&place) else { return };
         let busy = self.others(&ticket.spec, place).filter(|other| other.is_in_match()).count();
@@ -78,7 +78,7 @@ impl State {
         }
     }
 
-    /// The same of all tickets, at a start.
+    /// The same for all tickets, at startup.
     pub(super) fn count_busy(&mut self) {
         if !self.has_several() {
             return;
@@ -112,7 +112,7 @@ impl State {
 }
 
 impl Indexes {
-    /// One more ticket of a player of the one at `place` is in a match, or one less.
+    /// One more ticket, or one less, of a player of the ticket at `place` is in a match.
     fn count(&mut self, place: u64, more: bool) {
         let busy = self.busy.entry(place).or_default();
         *busy = if more { busy.saturating_add(1) } else { busy.saturating_sub(1) };
@@ -139,7 +139,7 @@ impl Indexes {
 }
 
 impl Turn<'_> {
-    /// Whether the players may wait with one more ticket beside those but `spec.replaces`.
+    /// Whether the players may wait with one more ticket in addition to theirs except `spec.replaces`.
     pub(super) fn check_count(&self, spec: &TicketSpec) -> Result<(), Refusal> {
         let replaced = spec.replaces.as_ref();
         let most = self.state().settings.queues_per_player as usize;
@@ -152,7 +152,7 @@ impl Turn<'_> {
         self.check_players(spec, over)
     }
 
-    /// Whether the players may wait in a queue with a ticket: they do not already with another one than `own`.
+    /// Whether the players may wait in a queue with a ticket: they must not have another one there than `own`.
     pub(super) fn check_in_queue(
         &self,
         spec: &TicketSpec,
@@ -187,7 +187,7 @@ impl Turn<'_> {
         }
     }
 
-    /// What has to be done about tickets that the last event has put on hold or released.
+    /// Handles the tickets that the last event has put on hold or released.
     pub(super) fn note_settled(&mut self) {
         for place in core::mem::take(&mut self.maker.state.settled) {
             self.work += HOLD_COST;
@@ -201,8 +201,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Players can connect, or are about to hear that they can: their other tickets are over. With a bound, this goes on until so
-    /// much work is done or the step is full; false where some tickets are left.
+    /// Players can connect, or are about to hear that they can: their other tickets end. With a bound, this continues
+    /// until that much work is done or the step is full; returns false if some tickets are left.
     pub(super) fn cancel_others(&mut self, tickets: &[Named], most: Option<u64>) -> bool {
         if !self.state().has_several() || self.broken(BrokenRule::ForgetElsewhere) {
             return true;
@@ -224,8 +224,9 @@ impl Turn<'_> {
         true
     }
 
-    /// The players of a match hear that they can connect once their other tickets are over. These are up to three for each
-    /// of a thousand players, each of up to a hundred: where they are too many for one step, the next ones go on.
+    /// The players of a match hear that they can connect once their other tickets are over. There are up to three of
+    /// those for each of a thousand players, each with up to a hundred players: if they are too many for one step, the
+    /// next ones continue.
     pub(super) fn tell_ready(&mut self, id: &MatchId) {
         let formation = self.state().formations.get(id);
         let waits = formation.filter(|formation| matches!(formation.stage, Stage::FindingServer { .. }));
@@ -246,7 +247,7 @@ impl Turn<'_> {
         self.emit(Event::MatchReady { id: id.clone(), tickets, connection });
     }
 
-    /// Goes on with the matches whose players are still to hear that they can connect.
+    /// Continues with the matches whose players have yet to hear that they can connect.
     pub(super) fn tell_all_ready(&mut self) {
         let ready: Vec<MatchId> = self.maker.beside.ready.keys().cloned().collect();
         for id in ready {

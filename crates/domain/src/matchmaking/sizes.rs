@@ -1,11 +1,10 @@
 //! Whether tickets of some sizes fill the teams exactly, and how.
 //!
-//! A search asks this with each ticket that it takes: can those that it has be completed by those that are left? Asked
-//! of the sizes alone, so that it never begins what no sizes can end: a pool of nothing but parties of three has no
-//! five against five. The answer is exact where the mixes of sizes are worked out, and for one team. For
-//! several large teams it is looked for in two ways: those that are chosen go into teams largest first, and each gap is filled
-//! largest first; where that fails, team by team, by trying every composition of a team that leaves something reachable,
-//! up to [`STEPS`].
+//! A search asks this with each ticket that it takes: can the remaining tickets complete the chosen ones? Only sizes
+//! are considered, so that it never begins what the sizes rule out: parties of three alone never make a five against
+//! five. The answer is exact if the mixes of sizes are known, and for one team. For several large teams, two ways are
+//! tried: the chosen tickets are put into teams largest first, and each gap is filled largest first; if that fails,
+//! team by team, trying every composition of a team that leaves something reachable, up to [`STEPS`].
 
 use alloc::collections::BTreeSet;
 use alloc::vec;
@@ -14,12 +13,12 @@ use alloc::vec::Vec;
 use super::mixes::Mix;
 use crate::match_spec::MAX_PLAYERS;
 
-/// Steps of trying compositions of teams, before the answer is "not found".
+/// Maximum number of steps of trying compositions of teams; beyond it, the answer is "not found".
 const STEPS: usize = 2_000;
-/// Words of a set of numbers of players.
+/// The number of words of a set of numbers of players.
 const WORDS: usize = MAX_PLAYERS / 64 + 1;
 
-/// Numbers of players, each of which some tickets add up to.
+/// Numbers of players that are sums of ticket sizes.
 #[derive(Clone, Copy)]
 struct Sums([u64; WORDS]);
 
@@ -34,7 +33,7 @@ impl Sums {
         self.0.get(usize::from(sum) / 64).is_some_and(|word| word >> (sum % 64) & 1 == 1)
     }
 
-    /// With up to `count` tickets of a size more.
+    /// With up to `count` tickets of one more size.
     fn with(mut self, size: u16, count: u16) -> Self {
         let (mut left, mut part) = (usize::from(count).min(MAX_PLAYERS / usize::from(size.max(1))), 1);
         while left > 0 {
@@ -59,23 +58,23 @@ impl Sums {
     }
 }
 
-/// How many tickets of each size, in the order of [`Filling::sizes`].
+/// The number of tickets of each size, in the order of [`Filling::sizes`].
 pub(crate) type Counts = Vec<u16>;
 
-/// The teams that are to be filled, all of one size.
+/// The teams to be filled, all of one size.
 #[derive(Clone, Copy)]
 pub(crate) struct Filling<'a> {
-    /// The sizes of the tickets that there are, largest first.
+    /// The available ticket sizes, largest first.
     pub(crate) sizes: &'a [u16],
     pub(crate) teams: u32,
     pub(crate) size: u16,
-    /// The mixes of sizes that fill the teams, where they are known, and which of them the tickets at hand allow.
+    /// The mixes of sizes that fill the teams, if they are known, and which of them the tickets at hand allow.
     pub(crate) mixes: Option<&'a [Mix]>,
     pub(crate) possible: &'a [u32],
 }
 
 impl Filling<'_> {
-    /// Whether all that are chosen and some of those left fill the teams. Adds what that costs, in comparisons.
+    /// Whether all chosen and some of the remaining tickets fill the teams. Adds the cost, in comparisons.
     pub(crate) fn completes(&self, chosen: &[u16], left: &[u16], cost: &mut u64) -> bool {
         let classes = self.sizes.len() as u64;
         if let Some(mixes) = self.mixes {
@@ -112,7 +111,7 @@ impl Filling<'_> {
         })
     }
 
-    /// How many tickets of each size each team gets, with all that are chosen and some of those left.
+    /// The number of tickets of each size for each team, with all chosen and some of the remaining tickets.
     pub(crate) fn plan(&self, chosen: &[u16], left: &[u16], cost: &mut u64) -> Option<Vec<Counts>> {
         self.largest_first(chosen, left, cost).or_else(|| {
             let available: Counts = chosen.iter().zip(left).map(|(a, b)| a.saturating_add(*b)).collect();
@@ -176,7 +175,7 @@ fn reachable(sizes: &[u16], counts: &[u16]) -> Sums {
     sizes.iter().zip(counts).fold(Sums::nothing(), |sums, (size, count)| sums.with(*size, *count))
 }
 
-/// What is reachable with the sizes from each on, and with none.
+/// What is reachable with the sizes from each one on, and with none.
 fn suffixes(sizes: &[u16], counts: &[u16]) -> Vec<Sums> {
     let mut found = vec![Sums::nothing()];
     for (size, count) in sizes.iter().zip(counts).rev() {
@@ -187,11 +186,12 @@ fn suffixes(sizes: &[u16], counts: &[u16]) -> Vec<Sums> {
     found
 }
 
-/// Filling team by team, with every composition.
+/// Fills team by team, with every composition.
 struct Trying<'a> {
     filling: Filling<'a>,
     steps: usize,
-    /// Teams that were left, what was there for them and what of it they had to take: in vain.
+    /// Known failures: the number of teams left, the tickets that were available, and those of them that had to be
+    /// used.
     failed: BTreeSet<(u32, Counts, Counts)>,
     teams: Vec<Counts>,
 }
@@ -226,7 +226,7 @@ impl Trying<'_> {
         false
     }
 
-    /// The team's tickets of this and the smaller sizes, for so much room.
+    /// Tries the team's tickets of this and the smaller sizes, for this much room.
     fn compose(&mut self, team: &mut Team<'_>, class: usize, room: u16) -> bool {
         if self.steps == 0 {
             return false;
@@ -288,13 +288,13 @@ mod tests {
 
     #[test]
     fn large_teams_are_filled_where_the_sizes_allow_it() {
-        // 250 is 10 fives and 50 fours, and never 20 fives and fours alone beside 150.
+        // 250 is 10 fives and 50 fours; next to 150, no sum of fives and fours fits.
         assert!(plan(&[5, 4], 2, 250, &[0, 0], &[20, 100]).is_some());
         assert!(plan(&[5, 4, 1], 2, 250, &[1, 0, 0], &[40, 60, 60]).is_some());
         assert!(plan(&[4], 2, 250, &[0], &[200]).is_none(), "250 is not a multiple of four");
         assert!(plan(&[7, 3], 2, 17, &[0, 0], &[4, 2]).is_some(), "7 + 7 + 3, twice");
         assert!(plan(&[7, 3], 2, 17, &[0, 0], &[3, 4]).is_none(), "three sevens are not enough");
-        // Trios leave two places each.
+        // Trios leave two seats each.
         assert!(plan(&[3, 2], 12, 5, &[0, 0], &[12, 12]).is_some());
         assert!(plan(&[3, 2], 12, 5, &[0, 0], &[20, 11]).is_none());
         assert!(plan(&[3, 2, 1], 12, 5, &[12, 0, 11], &[0, 30, 0]).is_none(), "an odd place is left");
@@ -313,7 +313,7 @@ mod tests {
         assert!(!completes(&[100, 99], 1_000, &[0, 1], &[10, 9]), "hundreds do not make up for a 99");
     }
 
-    /// Where the mixes are known, both ways to answer agree.
+    /// If the mixes are known, both ways agree.
     #[test]
     fn answers_agree_with_the_mixes() {
         for (teams, size) in [(2, 5), (3, 4), (4, 3)] {

@@ -1,14 +1,14 @@
-//! Values by a small number, which is used again when its value is gone.
+//! Values by a small index, which is reused after its value is removed.
 //!
-//! It grows by pieces of one size. A vector would double, and moving a million tickets takes longer than a tick may.
+//! It grows in chunks of one size. A vector would double, and moving a million tickets takes longer than a tick may.
 
 use alloc::vec::Vec;
 
-/// Values of one piece.
+/// Values per chunk.
 const PIECE: usize = 1_024;
 
 pub(crate) struct Slab<T> {
-    /// Each as long as it will ever be, but for the last.
+    /// Each chunk has its final length, except for the last.
     pieces: Vec<Vec<Option<T>>>,
     free: Vec<u32>,
 }
@@ -20,7 +20,7 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// The number that the value has until it is removed.
+    /// The index that the value keeps until it is removed.
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         if let Some(number) = self.free.pop() {
             if let Some(place) = self.place(number) {

@@ -1,7 +1,8 @@
 //! The durable state of the matchmaker and the indexes over it. Events are applied here and nowhere else.
 //!
 //! Every index is a function of the records alone: a ticket leaves its indexes before it changes and enters them again
-//! after. What speeds up the forming of matches depends on the time as well, so it is kept beside (`pools`).
+//! afterwards. The structures that speed up the forming of matches also depend on the time, so they are kept outside of
+//! the state (`pools`).
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -26,35 +27,35 @@ use crate::ranks::Ranks;
 use crate::size::Size;
 use crate::time::Timestamp;
 
-/// The whole durable state. Taking it costs nothing, however much waits: its maps share their nodes with the state's own,
-/// of which those that change are copied then.
+/// The whole durable state. A copy is cheap at any queue length: its maps share their nodes with the original, and only
+/// the nodes that change later are copied.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Snapshot {
-    /// Sequence number of the last event in it.
+    /// Sequence number of the last applied event.
     pub seq: u64,
     /// The settings in force.
     pub settings: Arc<Settings>,
-    /// The configuration as it was written last.
+    /// The configuration as it was last written.
     pub configured: Option<Arc<Settings>>,
-    /// Queues that are no longer configured and have tickets left.
+    /// Queues that are no longer configured but still have tickets.
     pub closed: OrdMap<QueueId, Queue>,
-    /// Tickets that are not over, by place: the oldest first.
+    /// Tickets that are not over, by place: oldest first.
     pub tickets: OrdMap<u64, Arc<Ticket>>,
     /// Tickets that are over, by place.
     pub over: OrdMap<u64, Arc<Ticket>>,
     /// Matches that are being made, by id.
     pub formations: OrdMap<MatchId, Arc<Formation>>,
-    /// Matches that nobody wants any more, by id.
+    /// Dissolved matches whose withdrawal is not confirmed yet, by id.
     pub withdrawing: OrdSet<MatchId>,
     /// Offers of free seats, by match.
     pub offers: OrdMap<MatchId, Arc<Offered>>,
     /// Rounds of hooks that form matches.
     pub rounds: OrdMap<QueueId, Round>,
-    /// Idempotency keys whose tickets do not tell any more what was asked for.
+    /// Idempotency keys whose tickets no longer hold the original order.
     pub keys: OrdMap<IdempotencyKey, UsedKey>,
 }
 
-/// Whatever has a deadline of its own.
+/// Everything that has its own deadline.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Owner {
     Ticket(TicketId),
@@ -67,10 +68,10 @@ pub(crate) enum Owner {
 #[derive(Default)]
 pub(crate) struct Line {
     pub(crate) by_place: BTreeMap<u64, TicketId>,
-    /// By when their wait began to count.
+    /// When their wait began to count.
     pub(crate) by_since: BTreeSet<(Timestamp, u64)>,
     pub(crate) ranks: Ranks,
-    /// When the first of them has waited as long as the queue lets it.
+    /// When the oldest of them reaches the queue's maximum wait.
     pub(super) expires: Option<Timestamp>,
 }
 
@@ -81,33 +82,34 @@ pub(crate) struct Indexes {
     pub(super) by_id: Names,
     /// Places of tickets that are not over, by their players' ids.
     pub(super) by_player: Names,
-    /// How many tickets players have beside their first ones.
+    /// The number of tickets that players have in addition to their first ones.
     pub(super) several: usize,
-    /// By the places of tickets whose players are in matches by other tickets: how many, each once for each such ticket.
+    /// The number of tickets, of the same players, that are in matches; by the place of the ticket that they keep on
+    /// hold. Counted once for each shared player.
     pub(super) busy: BTreeMap<u64, u32>,
     pub(crate) by_key: BTreeMap<IdempotencyKey, TicketId>,
     pub(crate) lines: BTreeMap<QueueId, Line>,
-    /// How many tickets that are not over each queue has.
+    /// The number of tickets that are not over, by queue.
     pub(crate) live: BTreeMap<QueueId, usize>,
-    /// By queue, so that what is due in one queue does not come before what is due in another.
+    /// By queue, so that deadlines of one queue do not come before those of another.
     pub(crate) deadlines: BTreeMap<QueueId, BTreeSet<(Timestamp, Owner)>>,
-    /// When what is due first in each queue is due.
+    /// The first deadline of each queue.
     pub(super) firsts: Firsts,
-    /// By `ttl`: when tickets that are not over were renewed last, and their places.
+    /// By `ttl`: when tickets that are not over were last renewed, and their places.
     pub(super) kept_alive: BTreeMap<Duration, BTreeSet<(Timestamp, u64)>>,
     /// Offers with free seats, oldest first.
     pub(crate) open_offers: BTreeMap<QueueId, BTreeSet<(u64, MatchId)>>,
-    /// Places of tickets that are over: when, and by which event.
+    /// Places of tickets that are over: when they ended, and by which event.
     pub(crate) over_order: BTreeSet<(Timestamp, u64, u64)>,
-    /// Those of them that have more than a status can do without.
+    /// Those of them that hold more than a status needs.
     pub(super) full: BTreeSet<(Timestamp, u64, u64)>,
     /// Bytes of tickets that are not over, of matches that are being made, and of offers.
     pub(crate) waiting_bytes: u64,
     /// Bytes of what is over.
     pub(crate) kept_bytes: u64,
-    /// Those of keys among them.
+    /// Bytes of keys among them.
     pub(super) key_bytes: u64,
-    /// Keys by when they were used.
+    /// Keys by the time of their use.
     pub(super) key_order: BTreeSet<(Timestamp, IdempotencyKey)>,
 }
 
@@ -126,9 +128,9 @@ pub(crate) struct State {
     pub(crate) rounds: OrdMap<QueueId, Round>,
     pub(crate) keys: OrdMap<IdempotencyKey, UsedKey>,
     pub(crate) index: Indexes,
-    /// When the last event was decided.
+    /// The time of the last event.
     pub(super) applied_at: Timestamp,
-    /// Places of tickets that it has put on hold or released.
+    /// Places of tickets that the last event has put on hold or released.
     pub(super) settled: Vec<u64>,
 }
 
@@ -168,7 +170,7 @@ impl State {
         }
     }
 
-    /// The state of a snapshot, which is not copied: what is made of it is the indexes.
+    /// The state of a snapshot, which is moved, not copied; only the indexes are rebuilt.
     pub(crate) fn restore(snapshot: Snapshot) -> Self {
         let Snapshot { seq, settings, configured, closed, tickets, over, .. } = snapshot;
         let Snapshot { formations, withdrawing, offers, rounds, keys, .. } = snapshot;
@@ -200,12 +202,12 @@ impl State {
         state
     }
 
-    /// A queue that takes tickets, or one that has some left.
+    /// A queue that takes tickets, or still has some.
     pub(crate) fn queue(&self, id: &QueueId) -> Option<&Queue> {
         self.settings.queues.get(id).or_else(|| self.closed.get(id))
     }
 
-    /// Every queue that takes tickets or has some left.
+    /// Every queue that takes tickets or still has some.
     pub(crate) fn queues(&self) -> impl Iterator<Item = (&QueueId, &Queue)> {
         self.settings.queues.iter().chain(&self.closed)
     }
@@ -230,20 +232,20 @@ impl State {
         self.ticket(id).map(|ticket| ticket.place)
     }
 
-    /// The place that a ticket has if it is not over: nearly always there is one for the hash of its id, and then the ticket
-    /// there, which the caller is about to look up, is not looked at.
+    /// The place that a ticket has if it is not over. There is nearly always exactly one candidate for the hash of its
+    /// id; that one is returned without comparing ids, because the caller is about to look it up anyway.
     fn likely_place(&self, id: &TicketId) -> Option<u64> {
         let mut places = self.index.by_id.find(hash(0, id.as_str()));
         let first = places.next()?;
         if places.next().is_none() { Some(first) } else { self.place(id) }
     }
 
-    /// When a waiting ticket has waited as long as its queue lets it.
+    /// When a waiting ticket reaches its queue's maximum wait.
     pub(crate) fn expires_at(&self, ticket: &Ticket) -> Option<Timestamp> {
         Some(ticket.waits_since + self.queue(&ticket.queue)?.ticket_expiration)
     }
 
-    /// Applies one event. Events about things that are not there change nothing, so that no log can do harm.
+    /// Applies one event. Events about unknown things change nothing, so that no log can do harm.
     pub(crate) fn apply(&mut self, record: &Record<Event>) {
         self.seq = record.seq;
         self.applied_at = record.time;
@@ -458,8 +460,8 @@ impl State {
         });
     }
 
-    /// The time in a match that came to nothing does not count as waiting. `lost` is that match, where no server could be
-    /// had for it.
+    /// The time in a match that was dissolved does not count as waiting. `lost` is that match if no server was found
+    /// for it.
     fn take_back(&mut self, id: &TicketId, from: &MatchId, at: Timestamp, lost: Option<&Arc<LostMatch>>) {
         self.update(id, |ticket| {
             let since = match &ticket.state {
@@ -482,7 +484,7 @@ impl State {
     }
 }
 
-/// Where these players connect, without what is for others: each ticket of a match keeps its own only.
+/// The connection details for these players only: each ticket of a match keeps its own.
 fn of_players(connection: &Arc<Connection>, players: &[PlayerId]) -> Arc<Connection> {
     if connection.per_player.keys().all(|player| players.contains(player)) {
         return Arc::clone(connection);
@@ -554,7 +556,7 @@ impl Indexes {
 
 /// The rest of the indexes.
 impl Indexes {
-    /// A ticket that is not over comes.
+    /// Adds a ticket that is not over.
     fn enter_new(&mut self, ticket: &Ticket) {
         self.enter_players(ticket);
         if let Some(key) = &ticket.spec.idempotency_key {
@@ -630,7 +632,7 @@ impl Indexes {
         }
     }
 
-    /// Other settings are in force, or other queues that are no longer configured have tickets left.
+    /// The settings changed, or the set of queues that are no longer configured but have tickets.
     fn reconfigure(&mut self, settings: &Settings, closed: &OrdMap<QueueId, Queue>) {
         self.firsts.configure(settings, closed);
         for (queue, line) in &mut self.lines {
@@ -639,7 +641,7 @@ impl Indexes {
     }
 }
 
-/// Its bytes, for a budget.
+/// The ticket's bytes, for a budget.
 pub(super) fn bytes(thing: &impl Size) -> u64 {
     thing.byte_size() as u64
 }
@@ -669,7 +671,7 @@ impl State {
         }
     }
 
-    /// Changes the ticket at `place` by the event that is applied.
+    /// Changes the ticket at `place` by the event being applied.
     pub(super) fn change(&mut self, place: u64, change: impl FnOnce(&mut Ticket)) {
         let size =
             |tickets: &OrdMap<u64, Arc<Ticket>>| tickets.get(&place).map_or(0, |ticket| bytes(&**ticket));
@@ -678,7 +680,7 @@ impl State {
         self.index.waiting_bytes += size(&self.tickets);
     }
 
-    /// The same, where its bytes stay what they are.
+    /// The same, if its size in bytes stays the same.
     pub(super) fn change_within(&mut self, place: u64, change: impl FnOnce(&mut Ticket)) {
         let Some(ticket) = self.tickets.get_mut(&place) else { return };
         self.index.leave(ticket);
@@ -737,7 +739,7 @@ impl State {
         self.index.enter_formation(changed);
     }
 
-    /// An offer without free seats whose last ticket has come is forgotten.
+    /// An offer without free seats is forgotten once its last ticket is seated.
     fn enter_offer(&mut self, offered: Arc<Offered>) {
         if offered.free == 0 && offered.seating.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! A ticket's way: started, validated, waiting; and how it is called off.
+//! The lifecycle of a ticket: started, validated, waiting; and its cancellation.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -24,9 +24,9 @@ use crate::ids::{HookId, PlayerId, QueueId, TicketId};
 use crate::size::Size;
 use crate::text::closest;
 
-/// Longest explanation that is kept with a ticket that failed; the rest is cut off. In bytes.
+/// Maximum length of the explanation that is kept with a failed ticket, in bytes; the rest is cut off.
 const MAX_DETAIL_BYTES: usize = 2_048;
-/// Longest explanation that is kept with a ticket of why a match of it was lost, likewise.
+/// Maximum length of the kept reason why a ticket's match was lost, in bytes; the rest is cut off.
 const MAX_LOST_BYTES: usize = 256;
 
 impl Turn<'_> {
@@ -59,7 +59,7 @@ impl Turn<'_> {
         Ok(Reply::Started { ticket: id })
     }
 
-    /// The ticket that was begun under this id or key before, with the same content.
+    /// The ticket that was started before under this id or key with the same content.
     fn known(&self, id: Option<&TicketId>, spec: &TicketSpec) -> Result<Option<TicketId>, Refusal> {
         let state = self.state();
         let key = spec.idempotency_key.as_ref();
@@ -86,7 +86,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Whether so many bytes more may wait.
+    /// Whether this many more bytes may wait.
     pub(super) fn check_room(&self, bytes: usize) -> Result<(), Refusal> {
         let (state, limit) = (self.state(), self.state().settings.waiting_bytes);
         if bytes > 0 && state.index.waiting_bytes.saturating_add(bytes as u64) > limit {
@@ -103,7 +103,7 @@ impl Turn<'_> {
         Refusal::QueueNotFound { queue, meant }
     }
 
-    /// Whether a queue can ever do anything with such a ticket.
+    /// Whether a queue could ever match such a ticket.
     fn check_fits(&self, id: &QueueId, ticket: Option<&TicketId>, spec: &TicketSpec) -> Result<(), Refusal> {
         let queue = self.state().settings.queues.get(id).ok_or_else(|| self.no_queue(id.clone()))?;
         let (size, most) = (spec.size(), largest_ticket(queue));
@@ -142,7 +142,7 @@ impl Turn<'_> {
         Ok(Reply::Ticket(ticket.clone()))
     }
 
-    /// A match that it is in comes to nothing.
+    /// Dissolves the match that it is in.
     pub(super) fn call_off(&mut self, id: &TicketId, cause: CancelCause) {
         let from = match self.state().ticket(id).map(|ticket| &ticket.state) {
             Some(TicketState::Proposed { match_id, .. } | TicketState::FindingServer { match_id, .. }) => {
@@ -162,7 +162,7 @@ impl Turn<'_> {
         }
     }
 
-    /// A ticket goes wrong, by the answer of `hook` if it is one.
+    /// A ticket fails, because of the answer of `hook` if there is one.
     pub(super) fn failed(&mut self, id: &TicketId, cause: FailCause, detail: &str, hook: Option<&HookId>) {
         let detail = Arc::from(cut(detail, MAX_DETAIL_BYTES));
         let match_id = self.state().ticket(id).and_then(Ticket::match_id).cloned();
@@ -175,7 +175,7 @@ impl Turn<'_> {
         let Some(ticket) = self.state().ticket(id) else { return Reply::Done };
         let asked = matches!(&ticket.state, TicketState::Validating(Check { hook: of, .. }) if of == hook);
         if !asked {
-            // Its time was over, or the answer came twice.
+            // The hook had timed out, or the answer came twice.
             return Reply::Done;
         }
         let (mut spec, mut queue) = (Arc::clone(&ticket.spec), ticket.queue.clone());
@@ -203,7 +203,7 @@ impl Turn<'_> {
         Reply::Done
     }
 
-    /// Behind a hook that had nothing against the ticket.
+    /// Continues behind a hook that accepted the ticket.
     fn go_on(&mut self, id: &TicketId, hook: &HookId, spec: Arc<TicketSpec>, mut queue: QueueId) {
         let Some(ticket) = self.state().ticket(id) else { return };
         let (from, moves) = (ticket.queue.clone(), ticket.moves + u32::from(ticket.queue != queue));
@@ -217,7 +217,7 @@ impl Turn<'_> {
         }
         let after = Some((hook, &from));
         let checked = hooks::validate(self.state(), &spec, &mut queue, after, self.now);
-        // A queue that was taken away meanwhile keeps the tickets that it has.
+        // A queue that was removed in the meantime keeps its tickets.
         let kept = self.state().ticket(id).is_some_and(|ticket| ticket.queue == queue);
         let fits = || {
             if kept && self.state().closed.contains_key(&queue) {
@@ -231,7 +231,7 @@ impl Turn<'_> {
             self.check_room(spec.byte_size().saturating_sub(before))?;
             self.check_fits(&queue, Some(id), &spec)
         };
-        // A hook that is built in has refused it behind the one that answered, or it cannot be what that one has made of it.
+        // A built-in hook behind the one that answered has refused it, or that answer has made it invalid.
         let fits = match checked {
             Ok(check) => fits().map(|()| check).map_err(|refusal| (refusal, Some(hook))),
             Err(refusal) => Err((refusal, None)),
@@ -243,22 +243,22 @@ impl Turn<'_> {
     }
 }
 
-/// Why a match was lost, as it is kept with its tickets.
+/// The reason why a match was lost, as it is kept with its tickets.
 pub(super) fn reason_of_loss(reason: &str) -> Arc<str> {
     Arc::from(cut(reason, MAX_LOST_BYTES))
 }
 
-/// The beginning of a text, at most so many bytes.
+/// The beginning of a text, up to this many bytes.
 fn cut(text: &str, most: usize) -> &str {
     text.get(..text.floor_char_boundary(most)).unwrap_or_default()
 }
 
-/// Whether a ticket was asked for by this; of one whose properties are forgotten, by its players.
+/// Whether this is the ticket's order; if its properties are forgotten, its players are compared.
 fn is_same(ticket: &Ticket, spec: &TicketSpec) -> bool {
     ticket.asked_for().same_content(spec) || (ticket.is_over() && *ticket.asked_for() == bare(spec))
 }
 
-/// Gives players their ratings; those of players who are not in the ticket are nobody's.
+/// Sets the ratings of players; ratings of players who are not in the ticket are ignored.
 fn rate(spec: &mut TicketSpec, mut ratings: BTreeMap<PlayerId, BTreeMap<Box<str>, f64>>) {
     for player in spec.parties.iter_mut().flat_map(|party| &mut party.players) {
         if let Some(own) = ratings.remove(&player.id) {
@@ -267,7 +267,7 @@ fn rate(spec: &mut TicketSpec, mut ratings: BTreeMap<PlayerId, BTreeMap<Box<str>
     }
 }
 
-/// The rule over the ticket alone that will never let it be matched.
+/// The rule about single tickets that will never let it be matched.
 fn refused_for_ever(
     rules: &Ruleset,
     id: &QueueId,
@@ -308,17 +308,17 @@ fn check_spec(spec: &TicketSpec) -> Result<(), Refusal> {
     }
     let refuse = |problem: alloc::string::String| Err(Refusal::field("entity", problem));
     if spec.size() == 0 || spec.parties.iter().any(|party| party.players.is_empty()) {
-        return refuse("holds a party without players".to_string());
+        return refuse("contains a party without players".to_string());
     }
     let mut seen = BTreeSet::new();
     for player in spec.players() {
         if !seen.insert(&player.id) {
-            return refuse(format!("player {} is in it twice", player.id));
+            return refuse(format!("names player {} twice", player.id));
         }
         check_player(player)?;
     }
     if spec.latencies.len() > MAX_REGIONS {
-        return Err(Refusal::field("latencies", format!("name at most {MAX_REGIONS} regions")));
+        return Err(Refusal::field("latencies", format!("must name at most {MAX_REGIONS} regions")));
     }
     check_ttl(spec)?;
     match &spec.leader {
@@ -331,7 +331,7 @@ fn check_spec(spec: &TicketSpec) -> Result<(), Refusal> {
 
 fn check_player(player: &Player) -> Result<(), Refusal> {
     if player.latencies.len() > MAX_REGIONS {
-        return Err(Refusal::field("latencies", format!("name at most {MAX_REGIONS} regions")));
+        return Err(Refusal::field("latencies", format!("must name at most {MAX_REGIONS} regions")));
     }
     let bad = |rating: &f64| !rating.is_finite() || rating.abs() > MAX_RATING;
     if player.ratings.len() > MAX_RATINGS || player.ratings.values().any(bad) {
@@ -339,7 +339,7 @@ fn check_player(player: &Player) -> Result<(), Refusal> {
         return Err(Refusal::field("ratings", problem));
     }
     if player.blocked.len() > MAX_BLOCKED {
-        return Err(Refusal::field("blocked", format!("names at most {MAX_BLOCKED} players")));
+        return Err(Refusal::field("blocked", format!("must name at most {MAX_BLOCKED} players")));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Every deadline, and what it ends.
 //!
-//! Deadlines have a share of each tick that forming cannot use up, and queues take turns in it, so that a queue with much
-//! to do neither delays its own deadlines nor those of another queue.
+//! Deadlines have a share of each tick that forming cannot use up, and queues take turns in it, so that a busy queue
+//! delays neither its own deadlines nor those of another queue.
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -14,11 +14,11 @@ use super::{BrokenRule, Event, Matchmaker, Turn};
 use crate::ids::{QueueId, TicketId};
 use crate::time::Timestamp;
 
-/// What of a tick is for deadlines, in comparisons of two numbers; what is formed comes on top of it.
+/// The share of a tick for deadlines, in comparisons of two numbers; forming is not included.
 pub(super) const WORK_OF_DEADLINES: u64 = WORK_PER_TICK / 2;
-/// Deadlines of one queue, and tickets of it that expire, before the next queue has its turn.
+/// Deadlines and expiring tickets of one queue that are handled before the next queue has its turn.
 const FIRED_AT_A_TURN: usize = 16;
-/// What the end of a deadline costs, in comparisons of two numbers.
+/// The cost of handling a deadline, in comparisons of two numbers.
 const FIRE_COST: u64 = 1_000;
 
 impl Matchmaker {
@@ -30,8 +30,8 @@ impl Matchmaker {
 }
 
 impl Turn<'_> {
-    /// What is due by now, of each queue in turn, until so much work is done or half of the step's room is taken. What is
-    /// left over is still due, and the next tick goes on with the next queue.
+    /// Handles what is due in each queue in turn, until that much work is done or half of the step's room is taken. The
+    /// rest stays due, and the next tick continues with the next queue.
     pub(super) fn fire_due(&mut self, most: u64) {
         let room = self.step.left();
         let has_room = |turn: &Self| {
@@ -39,7 +39,7 @@ impl Turn<'_> {
             let half = left.bytes > room.bytes / 2 && left.records > room.records / 2;
             turn.has_room(most) && (half || turn.broken(BrokenRule::UnboundedStep))
         };
-        // Clients that are gone and queues take turns in coming first, because either may leave no room.
+        // Gone clients and queues take turns in coming first, because either may leave no room.
         let abandoned_first = self.maker.beside.abandoned_first;
         self.maker.beside.abandoned_first = !abandoned_first;
         let few = if abandoned_first { FIRED_AT_A_TURN } else { 0 };
@@ -67,7 +67,7 @@ impl Turn<'_> {
         while has_room(self) && self.abandon_first() {}
     }
 
-    /// Calls off the first ticket whose client is gone; false where there is none.
+    /// Cancels the first ticket whose client is gone; false if there is none.
     fn abandon_first(&mut self) -> bool {
         let Some(id) = self.abandoned() else { return false };
         self.work += FIRE_COST;
@@ -75,7 +75,7 @@ impl Turn<'_> {
         true
     }
 
-    /// The queues in which something is due, beginning behind the one that had its turn last.
+    /// The queues in which something is due, beginning behind the last one that had its turn.
     fn overdue(&self) -> VecDeque<QueueId> {
         let found = self.state().index.firsts.due(self.now);
         let fired = self.maker.beside.fired.as_ref();
@@ -84,7 +84,7 @@ impl Turn<'_> {
         next.into_iter().chain(done).collect()
     }
 
-    /// Ends the first thing of a queue that is due; false where nothing is.
+    /// Handles the first deadline of a queue that is due; false if there is none.
     fn fire_first(&mut self, queue: &QueueId) -> bool {
         let first = self.state().index.deadlines.get(queue).and_then(BTreeSet::first);
         let Some((_, owner)) = first.filter(|(at, _)| *at <= self.now).cloned() else { return false };
@@ -93,7 +93,7 @@ impl Turn<'_> {
         true
     }
 
-    /// Ends the ticket of a queue that has waited longest, where its time is over; false where it is not.
+    /// Ends the longest-waiting ticket of a queue if its time is over; returns false if it is not.
     fn expire_first(&mut self, queue: &QueueId) -> bool {
         let Some(id) = self.expired_of(queue) else { return false };
         self.expire(&id);

@@ -11,12 +11,12 @@ use crate::ids::PlayerId;
 use crate::properties::Properties;
 use crate::requirements::whole;
 
-/// What a value is that is not there.
+/// The value of a missing property.
 pub(crate) const NULL: &str = "null";
-/// Longest text in a key; a longer one is in it by its digest. In bytes.
+/// Maximum length of a text in a key, in bytes; longer ones are replaced by their digest.
 const MAX_IN_KEY: usize = 128;
 
-/// The number that a value of JSON is.
+/// The number of a JSON value.
 pub(crate) fn as_number(value: &str) -> Option<f64> {
     let first = value.bytes().next()?;
     if first != b'-' && !first.is_ascii_digit() {
@@ -25,9 +25,9 @@ pub(crate) fn as_number(value: &str) -> Option<f64> {
     value.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
-/// A value as text, such that exactly the values that say the same give the same text: `1`, `1.0` and `10e-1` do,
-/// `9007199254740992` and `9007199254740993` do not. Short words and plain texts are as they are written, and other values
-/// by their digest.
+/// A value as text, such that exactly the equivalent values have the same text: `1`, `1.0` and `10e-1` do,
+/// `9007199254740992` and `9007199254740993` do not. Short words and plain texts stay as they are written, and other
+/// values are replaced by their digest.
 pub(crate) fn write_value(value: &str, out: &mut String) {
     let is_word = matches!(value, "true" | "false" | NULL);
     let is_plain = value.starts_with('"') && !value.contains('\\') && value.len() <= MAX_IN_KEY;
@@ -41,11 +41,12 @@ pub(crate) fn write_value(value: &str, out: &mut String) {
     }
 }
 
-/// Longest text, in bytes, that is told from others by its kind.
+/// Maximum length in bytes of a text that is distinguished from others; longer ones only have their kind.
 const MAX_KIND: usize = 1_024;
 
-/// A text that is the same for any two values that expressions call equal, and different for most others: short texts and
-/// whole numbers are told apart, other values by their kind, because each of them can be written in several ways.
+/// A text that is the same for any two values that expressions call equal, and different for most others: short texts
+/// and whole numbers are distinguished, other values only by their kind, because each of them can be written in several
+/// ways.
 ///
 /// A number is read as expressions read it, which may differ from [`as_number`] in the last bit.
 pub(crate) fn write_kind(value: &str, out: &mut String) {
@@ -62,7 +63,7 @@ pub(crate) fn write_kind(value: &str, out: &mut String) {
 
 /// Properties as expressions see them.
 pub(crate) fn variable(properties: &Properties) -> Rcvar {
-    // The text was checked when the properties were made, so the fallback is never taken.
+    // The text was validated when the properties were created, so the fallback is never used.
     let parsed = properties.text().and_then(|text| Variable::from_json(text).ok());
     Rcvar::new(parsed.unwrap_or_else(|| Variable::Object(BTreeMap::new())))
 }
@@ -95,7 +96,7 @@ mod tests {
         kind
     }
 
-    /// Two tickets in different pools never meet, so a pool must not keep apart what an expression calls equal.
+    /// Two tickets in different pools never meet, so pools must not separate values that an expression calls equal.
     #[test]
     fn values_that_expressions_call_equal_are_of_one_kind() {
         let values = [
@@ -137,7 +138,7 @@ mod tests {
                 }
             }
         }
-        // Of numbers that are not equal, whole ones are told apart, also from fractions next to them.
+        // Among unequal numbers, whole ones are distinguished, also from fractions next to them.
         for (one, other) in
             [("5", "5.000000000000001"), ("76561197980428154", "76561197980428155"), ("5", "\"5\"")]
         {

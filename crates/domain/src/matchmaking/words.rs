@@ -1,6 +1,6 @@
-//! An explanation in words, in one line: for whoever waits to play.
+//! An explanation as text, in one line: for players who wait.
 //!
-//! One place, because the gateway and the API tell of the same tickets and must not tell different things.
+//! It is in one place because the gateway and the API describe the same tickets and must not contradict each other.
 
 use super::model::{LostMatch, Status};
 use super::{ByType, ExpectedWait, Explanation, Failure, KeptOut, SizeGap};
@@ -14,10 +14,10 @@ use alloc::vec::Vec;
 /// What players hear once a match is formed.
 pub const FINDING_SERVER: &str = "a match was found; a server is looked for";
 
-/// What players hear whose ticket is on hold.
+/// What players of a ticket on hold hear.
 pub const ON_HOLD: &str = "on hold: one of its players is in a match of another queue";
 
-/// Where a ticket stands, in one line: place, who is in reach, when it demands less, what to expect.
+/// The state of a ticket, in one line: place, tickets in reach, when it demands less, expected wait.
 #[must_use]
 pub fn summary(explanation: &Explanation, now: Timestamp) -> String {
     let queue = &explanation.queue;
@@ -25,7 +25,7 @@ pub fn summary(explanation: &Explanation, now: Timestamp) -> String {
         (Status::InProgress, Some(ahead)) => {
             let place = Ordinal(ahead + 1);
             let (reach, next) = (reach(explanation), widens(explanation, now));
-            let search = if explanation.searching { "; a match is still being searched for" } else { "" };
+            let search = if explanation.searching { "; still searching for a match" } else { "" };
             let wait = expected(explanation);
             format!("waiting for players: {place} in queue {queue}{reach}{search}{next}{wait}")
         }
@@ -47,7 +47,7 @@ fn reach(explanation: &Explanation) -> String {
     if let Some(rule) = &explanation.held_by {
         return format!(", held back by the rule `{rule}`");
     }
-    // Nobody was looked at: either there is nobody, or this is but a glance.
+    // No ticket was looked at: either there is none, or this is the short form.
     if explanation.looked_at == 0 {
         return String::new();
     }
@@ -62,9 +62,9 @@ fn reach(explanation: &Explanation) -> String {
     format!(", {players}{wanted} players in reach{sizes}{}", kept.unwrap_or_default())
 }
 
-/// Tickets up to which each is written on its own in a sum of sizes.
+/// Maximum number of tickets that are listed individually in a sum of sizes.
 const MAX_SUMMANDS: usize = 10;
-/// Teams up to which a match is written like `3v3`.
+/// Maximum number of teams for which a match is written like `3v3`.
 const MAX_SIDES: u32 = 4;
 
 /// Like `parties of 2+2+2 cannot make 3v3`.
@@ -109,7 +109,7 @@ fn of_size(size: u16, count: usize) -> String {
     }
 }
 
-/// Whom a rule keeps out, as a sentence; where it is for the type of a value only, with that.
+/// What a rule keeps out, as a sentence, including tickets that it keeps out only because of a value's type.
 #[must_use]
 pub fn of_rule(kept: &KeptOut) -> String {
     let tickets = |count: usize| if count == 1 { "1 ticket".to_string() } else { format!("{count} tickets") };
@@ -133,7 +133,7 @@ pub fn of_failure(failure: &Failure) -> String {
     format!("The ticket failed because {}{by}{reason}.{from}", cause.text())
 }
 
-/// That a ticket came back because no server could be had, and why the last time, in a sentence.
+/// How often a ticket returned because no server was found, and why the last time, as a sentence.
 #[must_use]
 pub fn of_requeues(requeues: u32, lost: Option<&LostMatch>) -> String {
     let times = if requeues == 1 { "once".to_string() } else { format!("{requeues} times") };
@@ -142,10 +142,10 @@ pub fn of_requeues(requeues: u32, lost: Option<&LostMatch>) -> String {
         let which = if requeues == 1 { "the match" } else { "the last time the match" };
         format!(": {which} {match_id}{reason}")
     });
-    format!("It came back {times} because no server could be had{}.", last.unwrap_or_default())
+    format!("It returned to the queue {times} because no server was found{}.", last.unwrap_or_default())
 }
 
-/// A text of somebody else, with what could deceive its reader escaped.
+/// Text from outside, with deceptive characters escaped.
 fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -160,10 +160,10 @@ fn shown(text: &str) -> String {
 
 fn widens(explanation: &Explanation, now: Timestamp) -> String {
     let at = explanation.widens_at.filter(|at| *at > now);
-    at.map(|at| format!("; it demands less in {}", seconds(at.since(now)))).unwrap_or_default()
+    at.map(|at| format!("; its demands relax in {}", seconds(at.since(now)))).unwrap_or_default()
 }
 
-/// Where nothing tells of this ticket, at least how long others waited.
+/// The expected wait; if it is unknown, at least how long others waited.
 fn expected(explanation: &Explanation) -> String {
     match (explanation.expected_wait, explanation.typical_wait) {
         (Some(ExpectedWait { seen: 0, p90, .. }), _) => format!("; at most {} more", seconds(p90)),
@@ -235,18 +235,18 @@ mod tests {
             ..waiting()
         };
         let said = "waiting for players: 3rd in queue 2v2, 3 of 4 players in reach, the rule `skill` keeps 3 tickets out; \
-            it demands less in 5.0 s; half of the last waited at most 12 s, nine in ten 40 s";
+            its demands relax in 5.0 s; half of the last waited at most 12 s, nine in ten 40 s";
         assert_eq!(summary(&found, NOW), said);
         let wait = |seen, p50, p90| {
             let (p50, p90) = (Duration::from_secs(p50), Duration::from_secs(p90));
             let expected_wait = Some(ExpectedWait { seen, p50, p90 });
             summary(&Explanation { expected_wait, ..found.clone() }, NOW)
         };
-        assert!(wait(7, 20, 50).ends_with("; it demands less in 5.0 s; about 20 s more"));
+        assert!(wait(7, 20, 50).ends_with("; its demands relax in 5.0 s; about 20 s more"));
         assert!(wait(0, 50, 50).ends_with("; at most 50 s more"));
         let held = Explanation { held_by: Some(Box::from("level")), widens_at: Some(NOW), ..found };
         let said = summary(&held, NOW);
-        assert!(said.contains("held back by the rule `level`") && !said.contains("demands less"), "{said}");
+        assert!(said.contains("held back by the rule `level`") && !said.contains("demands relax"), "{said}");
     }
 
     #[test]
@@ -265,7 +265,7 @@ mod tests {
         let said = "waiting for players: 3rd in queue 2v2, 6 of 6 players in reach, parties of 2+2+2 cannot make 3v3";
         assert_eq!(summary(&found, NOW), said);
         let searching = Explanation { searching: true, ..waiting() };
-        let said = "waiting for players: 3rd in queue 2v2; a match is still being searched for";
+        let said = "waiting for players: 3rd in queue 2v2; still searching for a match";
         assert_eq!(summary(&searching, NOW), said);
         let many = SizeGap { teams: 12, team: 5, sizes: Vec::from([(2, 1), (4, 30)]), missing: Vec::new() };
         let said = "There are enough players, but parties of 30×4+1×2 cannot make 12 teams of 5 without splitting a party.";

@@ -1,13 +1,13 @@
-//! Conjunctions of equalities, `a.b == 'x' && c == 'y'`: what nearly every game server asks with, and what a hash can
-//! answer.
+//! Conjunctions of equalities, `a.b == 'x' && c == 'y'`: nearly every game server asks with one, and a hash can answer
+//! them.
 //!
-//! A conjunction is a set of paths and the values that it wants there. Matches are filed under a hash of the values
-//! that they have at those paths, so one look-up finds the candidates of every conjunction over the same paths,
-//! and the conjunction itself then decides about each. So the hash may put unequal values together, but must never
-//! tell apart what counts as equal, and there is one trap: fractions are compared with a tolerance of a few units in the
-//! last place, which no hash can follow everywhere. They are therefore filed by ranges of 64 neighbours; a conjunction
-//! that asks for one so close to the end of its range that the tolerance reaches into the next is not a conjunction here, but
-//! an expression like any other. Short decimals lie in the middle; whole numbers are compared, and filed, exactly.
+//! A conjunction is a set of paths with a required value for each. Matches are filed under a hash of their values at
+//! those paths, so one look-up finds the candidates of every conjunction over the same paths, and the conjunction
+//! itself then decides about each. So the hash may put unequal values together, but must never separate values that
+//! count as equal, and there is one trap: fractions are compared with a tolerance of a few units in the last place,
+//! which no hash can follow everywhere. They are therefore filed by ranges of 64 neighbours; an expression that asks
+//! for one so close to the end of its range that the tolerance reaches into the next does not count as a conjunction,
+//! and is evaluated like any other. Short decimals lie in the middle; whole numbers are compared, and filed, exactly.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -26,7 +26,7 @@ pub(crate) type Path = Vec<Box<str>>;
 /// Different paths, in order.
 pub(crate) type Paths = Arc<[Path]>;
 
-/// Values that a match must have at certain paths.
+/// The values that a match must have at certain paths.
 pub(crate) struct Conjunction {
     paths: Paths,
     /// One for each path.
@@ -35,7 +35,7 @@ pub(crate) struct Conjunction {
 }
 
 impl Conjunction {
-    /// The one that every match fits.
+    /// The conjunction that every match fits.
     pub(super) fn of_nothing() -> Self {
         Self::new(BTreeMap::new())
     }
@@ -57,7 +57,7 @@ impl Conjunction {
         &self.paths
     }
 
-    /// Where the matches are filed that may fit and that only servers of `fleet` may take, or any server.
+    /// Where matches are filed that may fit and that only servers of `fleet`, or any server, may take.
     pub(crate) fn key(&self, fleet: Option<&FleetId>) -> u64 {
         of_fleet(self.hash, fleet)
     }
@@ -92,18 +92,18 @@ fn collect(ast: &Ast, into: &mut BTreeMap<Path, Rcvar>) -> bool {
                 _ => return false,
             };
             let Some(path) = path_of(side) else { return false };
-            // Matches are filed by what is small: the players' properties are most of a document.
+            // Matches are filed by small values only: the players' properties are most of a document.
             if path.first().is_some_and(|name| &**name == PROPERTIES) {
                 return false;
             }
-            // The same path twice is nearly always a contradiction: many candidates and none that fits.
+            // The same path twice is nearly always a contradiction: many candidates, none of which fits.
             can_be_filed(value) && into.insert(path, Rcvar::clone(value)).is_none()
         }
         _ => false,
     }
 }
 
-/// The paths at which `one` and `other` must have equal values where `ast` is true, as in `one.a.b == other.a.b && …`.
+/// The paths at which `one` and `other` must have equal values if `ast` is true, as in `one.a.b == other.a.b && …`.
 pub(super) fn shared_paths(ast: &Ast, (one, other): (&str, &str), found: &mut Vec<Path>) {
     match ast {
         Ast::And { lhs, rhs, .. } => {
@@ -124,7 +124,7 @@ pub(super) fn shared_paths(ast: &Ast, (one, other): (&str, &str), found: &mut Ve
     }
 }
 
-/// The path that an expression is, if it is one.
+/// The path of an expression that consists of nothing else.
 pub(crate) fn path_of(ast: &Ast) -> Option<Path> {
     let mut path = Path::new();
     walk(ast, &mut path).then_some(path)
@@ -152,12 +152,12 @@ fn can_be_filed(value: &Variable) -> bool {
     }
 }
 
-/// Neighbouring numbers that are filed together: 2 to the power of this.
+/// Two to the power of this many neighbouring numbers are filed together.
 const RANGE_BITS: u32 = 6;
-/// How many neighbours away an equal number may be, at most: the difference is less than 2⁻⁵² of the sum, that is
-/// four units in the last place of the larger number, which may be eight of the smaller.
+/// Maximum distance of equal numbers, in neighbours: the difference is less than 2⁻⁵² of the sum, which is four units
+/// in the last place of the larger number, or up to eight of the smaller.
 const TOLERANCE: u64 = 8;
-/// Beyond these, where sums overflow or numbers are no longer normal, the library has other ideas of equality.
+/// Beyond these, where sums overflow or numbers are no longer normal, the library's equality differs.
 const NORMAL: core::ops::RangeInclusive<f64> = 1e-100..=1e100;
 
 fn is_amid_its_range(number: f64) -> bool {
@@ -170,11 +170,12 @@ const fn range(bits: u64) -> u64 {
     (bits + (1 << (RANGE_BITS - 1))) >> RANGE_BITS
 }
 
-/// Words of a value that are hashed. No literal is longer, so what differs only beyond them fits none.
+/// Maximum number of words of a value that are hashed. No literal is longer, so values that differ only beyond them fit
+/// none.
 const MAX_WORDS: u32 = 2 * super::MAX_EXPRESSION_BYTES as u32;
 
-/// Nothing here is secret, so people can make values that are filed together. Whoever looks among them gives up after a
-/// few that do not fit, and finds what fits by evaluation.
+/// The hash is not secret, so clients can craft values that are filed together. Look-ups give up after a few candidates
+/// that do not fit, and fall back to evaluation.
 struct Hash {
     value: u64,
     words: u32,
@@ -243,7 +244,7 @@ impl Hash {
         }
     }
 
-    /// Equal ones are equal exactly, and are never equal to others.
+    /// They are equal only if exactly equal, and never equal to others.
     const fn whole(&mut self, number: i128) {
         self.word(2);
         self.word(number.cast_unsigned() as u64);

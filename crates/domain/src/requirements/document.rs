@@ -1,8 +1,8 @@
 //! A match as requirements see it.
 //!
-//! A document is made when an expression looks at it, not kept with the match: as a tree of values it takes several
-//! times the memory of the text it is made from. Few expressions look at the players, who are most of that tree, so
-//! it is made in two steps.
+//! A document is made when an expression looks at it, and not kept with the match: as a tree of values it takes several
+//! times the memory of its text. Few expressions look at the players, who are most of that tree, so it is made in two
+//! steps.
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
@@ -26,22 +26,22 @@ pub struct Document<'a> {
     values: Cow<'a, Values>,
 }
 
-/// What has been made of a document so far.
+/// The parts of a document that were made so far.
 #[derive(Clone, Default)]
 pub(crate) struct Values {
     /// Without the players.
     of_match: OnceCell<Rcvar>,
     ids: OnceCell<Rcvar>,
     whole: OnceCell<Rcvar>,
-    /// Work of what has been made.
+    /// The work of making them.
     work: Cell<u64>,
 }
 
-/// Bytes that a value takes for each unit of work that it took to make, at most: about 150 for each of [`NODE`].
+/// Maximum memory per unit of work of making a value, in bytes: about 150 for each [`NODE`].
 const BYTES_FOR_WORK: u64 = 3;
 
 impl Values {
-    /// About how many bytes they take.
+    /// Approximate size, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         usize::try_from(self.work.get() * BYTES_FOR_WORK).unwrap_or(usize::MAX)
     }
@@ -59,7 +59,7 @@ impl<'a> Document<'a> {
         Self { id, spec, values: Cow::Borrowed(values) }
     }
 
-    /// The document, or as much of it as an expression needs that does not look at the players.
+    /// The document, or only the part that an expression needs which does not look at the players.
     pub(super) fn root(&self, players: bool) -> &Rcvar {
         let of_match = self.values.of_match.get_or_init(|| {
             self.note(self.work_of_match());
@@ -76,7 +76,7 @@ impl<'a> Document<'a> {
         })
     }
 
-    /// Work that [`Self::root`] has still to do, at most.
+    /// An upper bound for the remaining work of [`Self::root`].
     pub(super) fn work(&self, players: bool) -> u64 {
         let of_match = if self.values.of_match.get().is_some() { 0 } else { self.work_of_match() };
         let of_players =
@@ -98,7 +98,7 @@ impl<'a> Document<'a> {
         4 * NODE + 2 * NODE * self.spec.players.len() as u64 + properties
     }
 
-    /// The value under a path; null where there is none. What players have of properties is not looked at.
+    /// The value under a path; null if there is none. The players' properties are not searched.
     pub(crate) fn at(&self, path: &Path) -> Rcvar {
         let Some((first, rest)) = path.split_first() else { return Rcvar::clone(self.root(false)) };
         let first = match &**first {
@@ -161,7 +161,7 @@ fn string(text: &str) -> Rcvar {
 
 impl Properties {
     fn variable(&self) -> Rcvar {
-        // The text was checked when the properties were made, so the fallback is never taken.
+        // The text was validated when the properties were created, so the fallback is never used.
         let parsed = self.text().and_then(|text| Variable::from_json(text).ok());
         Rcvar::new(parsed.unwrap_or_else(|| Variable::Object(BTreeMap::new())))
     }

@@ -1,9 +1,10 @@
 //! Evaluates an expression and counts the work, so that it can be stopped.
 //!
-//! The library's interpreter runs to the end, whatever it costs, and no bound that can be read off an expression is
-//! both safe and near what it will cost. So the tree is walked here, operator by operator as the library does, and
-//! the library's functions are called once the work of the call is paid for. What takes an expression
-//! (`map`, `sort_by`, …) would evaluate it unseen and is done here. The tests compare the results with the library's.
+//! The library's interpreter always runs to the end, at any cost, and no bound that can be derived from the expression
+//! is both safe and close to its cost. So the tree is walked here, operator by operator as the library does, and the
+//! library's functions are called once the work of the call is paid for. Functions that take an expression (`map`,
+//! `sort_by`, …) would evaluate it uncounted, so they are implemented here. The tests compare the results with the
+//! library's.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -18,9 +19,9 @@ use super::numbers;
 /// Why there is no value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Failed {
-    /// A function was given what it does not take, or there is no such function.
+    /// A function got an invalid argument, or does not exist.
     Fault,
-    /// The work is done, and the value is not there.
+    /// The budget was spent before the value was found.
     TooCostly,
 }
 
@@ -31,7 +32,7 @@ pub(super) struct Evaluation<'a> {
     pub(super) runtime: &'a Runtime,
     /// The whole expression.
     pub(super) text: &'a str,
-    /// Work that may still be done.
+    /// Remaining work budget.
     pub(super) left: u64,
 }
 
@@ -156,7 +157,7 @@ impl Evaluation<'_> {
                 }
                 Ok(Rcvar::new(Variable::Object(fields)))
             }
-            // Every other kind is above.
+            // Every other kind is handled above.
             _ => Err(Failed::Fault),
         }
     }
@@ -167,7 +168,8 @@ impl Evaluation<'_> {
         }
         let Some(items) = data.as_array() else { return Ok(null()) };
         self.nodes(items.len())?;
-        // The library's own indexes overflow beyond the end of the list; steps as long as it give the same.
+        // The library's own indexes overflow beyond the end of the list; a step of at most its length has the same
+        // result.
         let longest = i32::try_from(items.len()).unwrap_or(i32::MAX / 2).max(1);
         let step = step.clamp(-longest, longest);
         Ok(data.slice(start, stop, step).map_or_else(null, array))
@@ -177,7 +179,7 @@ impl Evaluation<'_> {
         Ok(match comparator {
             Comparator::Equal => boolean(self.equal(left, right)?),
             Comparator::NotEqual => boolean(!self.equal(left, right)?),
-            // Of numbers only.
+            // Only numbers have an order.
             _ => numbers::compare(comparator, left, right).map_or_else(null, boolean),
         })
     }
@@ -221,7 +223,7 @@ impl Evaluation<'_> {
     }
 
     fn call(&mut self, name: &str, arguments: &[Rcvar]) -> Value {
-        // What these do not take is left to the library, which says that it is wrong.
+        // Invalid arguments are left to the library, which returns the error.
         match (name, arguments) {
             ("map", [of, list]) => {
                 if let (Some(of), Some(list)) = (of.as_expref(), list.as_array()) {
@@ -255,7 +257,7 @@ impl Evaluation<'_> {
         list.iter().map(|item| self.value(item, of)).collect()
     }
 
-    /// `sort_by`, `max_by`, `min_by`: keys are all numbers or all texts.
+    /// `sort_by`, `max_by`, `min_by`: keys must be all numbers or all texts.
     fn by(&mut self, name: &str, list: &[Rcvar], of: &Ast) -> Value {
         let keys = self.each(list, of)?;
         let is_key = |key: &Rcvar| key.is_number() || key.is_string();
@@ -298,7 +300,7 @@ impl Evaluation<'_> {
         }
     }
 
-    /// For a look at each item, and for copying its text or name.
+    /// Pays for looking at each item, and for copying its text or name.
     fn pay_for_items(&mut self, value: &Variable) -> Result<(), Failed> {
         self.spend(2 * length(value) as u64)?;
         self.pay_for_order(items(value), false)?;
@@ -307,7 +309,7 @@ impl Evaluation<'_> {
         self.spend(fields.keys().map(|name| name.len() as u64).sum())
     }
 
-    /// For comparing neighbours, or as often as sorting takes.
+    /// Pays for comparing neighbours, or for as many comparisons as sorting takes.
     fn pay_for_order(&mut self, items: &[Rcvar], sorting: bool) -> Result<(), Failed> {
         let rounds = if sorting { 1 + u64::from(items.len().checked_ilog2().unwrap_or(0)) } else { 1 };
         self.spend((NODE * items.len() as u64).saturating_mul(rounds))?;
@@ -315,7 +317,7 @@ impl Evaluation<'_> {
         self.spend(texts.saturating_mul(rounds))
     }
 
-    /// For writing the value as JSON.
+    /// Pays for writing the value as JSON.
     fn pay_for_text(&mut self, value: &Variable) -> Result<(), Failed> {
         self.spend(NODE + 2 * length(value) as u64)?;
         match value {
@@ -330,7 +332,7 @@ impl Evaluation<'_> {
     }
 }
 
-/// Of a text, in bytes.
+/// The length of a text, in bytes.
 fn length(value: &Variable) -> usize {
     value.as_string().map_or(0, String::len)
 }
@@ -363,7 +365,7 @@ mod tests {
         "o": [{"k": 2, "t": "y"}, {"k": 1, "t": "x"}, {"k": 2, "t": "z"}], "m": [{"k": 1}, {"k": "x"}, {}],
         "d": [[1], 2, [3, [4]]], "e": {"f": "gh", "i": {"j": null}}, "t": "texts", "z": 0.71, "y": 0.7100000000000002}"#;
 
-    /// Every kind of operator, every function, and what they do not take.
+    /// Every kind of operator, every function, and invalid arguments.
     const EXPRESSIONS: &[&str] = &[
         "a",
         "nothing",
@@ -525,7 +527,7 @@ mod tests {
         }
     }
 
-    /// Whatever is done to a large document in whatever way: the evaluation ends, and has spent what there is.
+    /// Whatever is done to a large document: the evaluation ends, and stays within its budget.
     #[test]
     fn an_evaluation_is_stopped_whatever_it_does() {
         let requirements = Requirements::new();

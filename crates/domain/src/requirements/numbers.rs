@@ -1,9 +1,9 @@
 //! Numbers as expressions compare them.
 //!
-//! The library compares all numbers as doubles, with a tolerance. That is what one wants of fractions; of whole numbers it
-//! is wrong, since ids of 17 digits are whole numbers. So whole numbers, however they are written (`1`, `1.0`, `1e0`),
-//! are compared exactly here, and the library compares the others. A whole number that 64 bits do not hold is what the
-//! nearest double is.
+//! The library compares all numbers as doubles, with a tolerance. That is right for fractions, but wrong for whole
+//! numbers: ids of 17 digits are whole numbers. So whole numbers, however they are written (`1`, `1.0`, `1e0`), are
+//! compared exactly here, and the library compares the others. A whole number that does not fit into 64 bits counts as
+//! the nearest double.
 
 use core::cmp::Ordering;
 
@@ -13,7 +13,7 @@ use jmespath::ast::Comparator;
 /// Doubles from here on are whole, and compared as doubles.
 const HUGE: f64 = 1e38;
 
-/// The value, where it is a whole number.
+/// The value, if it is a whole number.
 pub(crate) fn whole(value: &Variable) -> Option<i128> {
     let Variable::Number(number) = value else { return None };
     if let Some(whole) = number.as_i64() {
@@ -27,7 +27,7 @@ pub(crate) fn whole(value: &Variable) -> Option<i128> {
     (whole as f64 == double).then_some(whole)
 }
 
-/// Whether two values that hold no others are equal.
+/// Whether two values that are neither lists nor objects are equal.
 pub(super) fn equal_scalars(one: &Variable, other: &Variable) -> bool {
     match (whole(one), whole(other)) {
         (Some(one), Some(other)) => one == other,
@@ -51,12 +51,12 @@ pub(crate) fn equal(one: &Variable, other: &Variable) -> bool {
     }
 }
 
-/// The order of two whole numbers, where both are.
+/// The order of two whole numbers; `None` if either is not whole.
 pub(super) fn order(one: &Variable, other: &Variable) -> Option<Ordering> {
     Some(whole(one)?.cmp(&whole(other)?))
 }
 
-/// As the library compares by order: of numbers only.
+/// Compares by order like the library: numbers only.
 pub(super) fn compare(comparator: &Comparator, one: &Variable, other: &Variable) -> Option<bool> {
     let Some(order) = order(one, other) else { return one.compare(comparator, other) };
     Some(match comparator {
@@ -88,7 +88,7 @@ mod tests {
             ("9007199254740992", "9007199254740992.0"),
             ("1e300", "1e300"),
             ("-9223372036854775808", "-9223372036854775808.0"),
-            // 64 bits do not hold these: both are the nearest double.
+            // These do not fit into 64 bits: both are the nearest double.
             ("18446744073709551616", "18446744073709551617"),
             ("-9223372036854775809", "-9223372036854775808.0"),
         ] {

@@ -1,8 +1,8 @@
-//! How much work an expression of requirements can be, told from its text alone.
+//! An upper bound for the work of an expression, derived from its text alone.
 //!
-//! Forty bytes can be an endless evaluation: each `[@, @] |` doubles what the next one sees. The interpreter cannot be
-//! stopped in between, so such an expression is refused when it is read. Counting operators does not do, because what
-//! is long but plain is cheap: only lists, projections and texts inside one another multiply.
+//! Forty bytes can be an endless evaluation: each `[@, @] |` doubles the input of the next one. The interpreter cannot
+//! be interrupted, so such an expression is refused when it is parsed. Counting operators is not enough, because long
+//! but plain expressions are cheap: only lists, projections and texts inside one another multiply.
 
 use alloc::string::ToString as _;
 
@@ -10,11 +10,11 @@ use jmespath::ast::Ast;
 
 use super::MAX_EXPRESSION_BYTES;
 
-/// Most work of an expression, in steps for each byte of the match document. An expression without multiplication
-/// takes at most about two steps for each of its own bytes, so that none of those is refused.
+/// Maximum work of an expression, in steps per byte of the match document. An expression without multiplication takes
+/// at most about two steps for each of its own bytes, so none of those is refused.
 pub(super) const MAX_WORK: u64 = 2 * MAX_EXPRESSION_BYTES as u64;
 
-/// How much longer `to_string` can make a text: a control character becomes `\u0000`.
+/// The factor by which `to_string` can lengthen a text: a control character becomes `\u0000`.
 const MAX_ESCAPE: u64 = 6;
 
 /// Bounds for a value that has one byte.
@@ -22,7 +22,7 @@ const MAX_ESCAPE: u64 = 6;
 struct Bounds {
     /// Length of the result, in bytes.
     length: u64,
-    /// Steps to get it.
+    /// Number of steps to compute it.
     work: u64,
 }
 
@@ -34,7 +34,7 @@ impl Bounds {
         Self { length: self.length.saturating_add(other.length), work: self.work.saturating_add(other.work) }
     }
 
-    /// `next` over the result of this, as a whole or an element at a time.
+    /// `next` over the result of this, as a whole or one element at a time.
     const fn then(self, next: Self) -> Self {
         Self {
             length: self.length.saturating_mul(next.length),
@@ -43,7 +43,7 @@ impl Bounds {
     }
 }
 
-/// Steps that evaluating `ast` takes at most, for each byte of the match document.
+/// Maximum number of steps of evaluating `ast`, per byte of the match document.
 pub(super) fn work(ast: &Ast) -> u64 {
     bounds(ast).work
 }
@@ -81,12 +81,12 @@ fn all<'a>(nodes: impl Iterator<Item = &'a Ast>) -> Bounds {
 
 fn function(name: &str, args: &[Ast]) -> Bounds {
     let found = match (name, args) {
-        // The text between the elements comes once for each of them.
+        // The separator occurs once per element.
         ("join", [Ast::Literal { value, .. }, list]) => {
             let glue = value.to_string().len() as u64;
             bounds(list).then(Bounds { length: glue, work: 1 })
         }
-        // Both from the match: the product of two of its parts.
+        // Both come from the match: the product of two of its parts.
         ("join", _) => Bounds { length: u64::MAX, work: u64::MAX },
         ("to_string", [value]) => bounds(value).then(Bounds { length: MAX_ESCAPE, work: 1 }),
         (_, [Ast::Expref { ast, .. }, list] | [list, Ast::Expref { ast, .. }]) => {

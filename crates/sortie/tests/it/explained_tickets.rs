@@ -122,8 +122,8 @@ async fn why_tickets_wait_and_fail_is_said_in_plain_words() {
     soon("the match", asked).await;
     control_plane.ok("POST", "/api/v1/server/end_match", json!({"serverId": "s1", "matchId": id})).await;
     let text = format!(
-        "It came back once because no server could be had: the match {id} (the game server gave the match up before it \
-         was ready)."
+        "It returned to the queue once because no server was found: the match {id} (the game server gave \
+         the match up before it was ready)."
     );
     said(&site, &control_plane, &ann, &text).await;
     control_plane.stop().await;

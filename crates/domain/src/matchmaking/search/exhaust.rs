@@ -1,4 +1,4 @@
-//! Every combination of candidates, in their order, each time with only those left that go with all chosen so far.
+//! Tries every combination of candidates, in their order; each step keeps only those that go with all chosen so far.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -7,13 +7,13 @@ use core::mem;
 use super::{Candidate, Field, Flow, Goal, Made, Search, Stage};
 use crate::matchmaking::sizes::Counts;
 
-/// How far it is.
+/// Its progress.
 #[derive(Default)]
 pub(super) struct Exhaust {
-    /// What is chosen beside the root, one for each of the frames but for the last.
+    /// The chosen tickets besides the root: one for each of the frames except the last.
     chosen: Vec<u16>,
     frames: Vec<Frame>,
-    /// Comparisons that were spent.
+    /// Comparisons spent.
     pub(super) spent: u64,
 }
 
@@ -27,7 +27,7 @@ struct Frame {
     asked_for: bool,
 }
 
-/// Those that go with one more.
+/// Those that go with one more chosen ticket.
 struct Rest {
     list: Vec<u16>,
     counts: Counts,
@@ -43,7 +43,7 @@ impl Exhaust {
         mem::size_of::<Self>() + frames.sum::<usize>()
     }
 
-    /// Goes back to where only those are chosen that still wait; where the root's number of frames is one.
+    /// Goes back to the deepest choice in which all tickets still wait. With only the root chosen, there is one frame.
     pub(super) fn forget(&mut self, field: &Field, is_here: impl Fn(u16) -> bool) {
         let whole = self.chosen.iter().position(|index| !is_here(*index)).unwrap_or(self.chosen.len());
         if whole < self.chosen.len() && !field.list.is_empty() {
@@ -54,7 +54,7 @@ impl Exhaust {
 }
 
 impl Search<'_> {
-    /// What follows where the candidates were taken one after the other in vain.
+    /// What follows if taking the candidates one after the other failed.
     pub(super) fn exhaust_next(&self, field: &Field, goal: Goal) -> Stage {
         let Some(own) = field.list.first() else { return Stage::Done };
         let rest = (1..field.list.len()).filter_map(|at| u16::try_from(at).ok()).collect();
@@ -65,7 +65,7 @@ impl Search<'_> {
         Stage::Exhaust(goal, Exhaust { chosen: Vec::new(), frames: Vec::from([frame]), spent: 0 })
     }
 
-    /// Goes on until so much was spent on it.
+    /// Continues until this much was spent on it.
     pub(super) fn exhaust(
         &mut self,
         field: &Field,
@@ -86,7 +86,7 @@ impl Search<'_> {
         }
     }
 
-    /// The next combination that differs in one candidate; `None` where there is more to do.
+    /// One step towards the next combination; `None` if it needs more steps.
     fn combine(&mut self, field: &Field, goal: &Goal, state: &mut Exhaust) -> Option<Flow<Made>> {
         let Some(frame) = state.frames.last_mut() else { return Some(Flow::Nothing) };
         self.spend(1);
@@ -128,7 +128,7 @@ impl Search<'_> {
         None
     }
 
-    /// Those of `behind` that go with `next` as well; `None` where the budget does not allow to say.
+    /// Those of `behind` that go with `next` as well; `None` if the budget is too small to say.
     fn beside(
         &mut self,
         field: &Field,

@@ -10,9 +10,10 @@ use crate::matchmaking::packing::{Item, even_out, pack};
 use crate::matchmaking::pools::Slot;
 use crate::matchmaking::sizes::Counts;
 
-/// What a step of filling teams costs, in comparisons of two numbers.
+/// The cost of a step of filling teams, in comparisons of two numbers.
 const PACK_COST: u64 = 20;
-/// Tickets up to which teams are filled by trying; of more, by how many there are of each size.
+/// Maximum number of tickets for which filling teams is tried ticket by ticket; beyond it, by the number of tickets of
+/// each size.
 const TRIED: usize = 40;
 
 impl Search<'_> {
@@ -62,7 +63,7 @@ impl Search<'_> {
         Some(teams)
     }
 
-    /// The same tickets in teams that are as even as they have to be.
+    /// The same tickets in teams that are as even as required.
     fn evened_out(
         &mut self,
         slots: &[Slot],
@@ -87,7 +88,7 @@ impl Search<'_> {
         Some(made)
     }
 
-    /// Teams by how many tickets of each size they get: of each size the oldest go to the first team.
+    /// Teams by the number of tickets of each size that they get: of each size, the oldest go to the first team.
     fn by_sizes(&mut self, field: &Field, goal: &Goal, tickets: &[(u64, Slot, u16)]) -> Option<Made> {
         let mut chosen: Counts = vec![0; field.sizes.len()];
         let mut of_size: Vec<Vec<(u64, Slot)>> = vec![Vec::new(); field.sizes.len()];
@@ -113,7 +114,7 @@ impl Search<'_> {
         Some(teams.collect())
     }
 
-    /// The region in which the worst round trip of all is best.
+    /// The region with the best worst round trip of all players.
     pub(super) fn best_region(&self, teams: &[Vec<Slot>], of_pool: Option<&RegionId>) -> Option<RegionId> {
         let of_pool = of_pool?;
         let mut tickets = teams.iter().flatten().filter_map(|slot| self.pools.get(*slot));

@@ -1,8 +1,8 @@
-//! Candidates: tickets in reach of the root, oldest first, of sizes that can be of use.
+//! Candidates: tickets in reach of the root, oldest first, of useful sizes.
 //!
-//! How many of a size can be of use follows from the mixes that fill the teams; so tickets that combine with nobody never
-//! hide those that do, however many they are. Where nothing but sizes matters, the oldest so many of each size are all
-//! that a search needs. Where rules keep tickets apart, each pass takes more of them.
+//! The mixes that fill the teams determine how many tickets of a size can be useful, so tickets that combine with
+//! nobody never hide those that do, however many there are. If only sizes matter, that many of the oldest tickets of
+//! each size are all that a search needs. If rules keep tickets apart, each pass takes more of them.
 
 use alloc::vec::Vec;
 
@@ -15,26 +15,26 @@ use crate::matchmaking::mixes::Mix;
 use crate::matchmaking::pools::Waiting;
 use crate::matchmaking::sizes::{Counts, Filling};
 
-/// Candidates of one size that the first pass keeps where rules keep tickets apart, beyond two for each of use.
+/// Additional candidates of one size in the first pass if rules keep tickets apart, beyond two for each useful one.
 const CANDIDATES_OF_SIZE: usize = 32;
-/// Players of candidates after which the first pass is content, beyond two for each of a match.
+/// Additional players of candidates after which the first pass stops, beyond two for each of a match.
 const PLAYERS: usize = 32;
 
-/// How far gathering is.
+/// The progress of gathering.
 pub(super) struct Gather {
     /// By size, how many may be kept, and how many are.
     sizes: Vec<(u16, usize, usize)>,
-    /// The place of the last that was looked at.
+    /// The place of the last ticket that was looked at.
     after: u64,
     players: usize,
-    /// Players after which it is content.
+    /// The number of players after which it stops.
     enough: usize,
-    /// Whether it left somebody out who may matter.
+    /// Whether it left out a ticket that may matter.
     pub(super) leaves_out: bool,
 }
 
 impl Gather {
-    /// Whoever may be on a team of `per_team`, enough of each size for two matches of `most` players.
+    /// All tickets that fit a team of `per_team`, enough of each size for two matches of `most` players.
     pub(super) fn everybody(counts: &[(u16, u32)], per_team: u16, most: u32) -> Self {
         let of_size = |size: u16| 2 * most as usize / usize::from(size.max(1)) + CANDIDATES_OF_SIZE;
         let sizes = counts.iter().filter(|(size, _)| *size <= per_team);
@@ -53,12 +53,12 @@ impl Gather {
 }
 
 impl Search<'_> {
-    /// Whether nothing but sizes tells the tickets of a pool apart.
+    /// Whether only sizes distinguish the tickets of a pool.
     fn is_plain(&self) -> bool {
         self.rules.distances() == 0 && !self.judges_pairs() && !self.rules.balances()
     }
 
-    /// What is to be gathered in a pass; `None` where the sizes in the pool cannot fill the teams with the ticket.
+    /// The plan of a pass; `None` if the sizes in the pool cannot fill the teams with the ticket.
     pub(super) fn useful(&mut self, search: &InPool, ticket: &Waiting) -> Option<Gather> {
         let queue = &self.rules.queue;
         let (count, least) = (queue.teams.max(1), queue.min_players_per_team.max(1));
@@ -77,7 +77,7 @@ impl Search<'_> {
         let enough = match full {
             _ if any_size => 2 * full + PLAYERS,
             _ if self.judges_pairs() || self.rules.balances() => usize::MAX,
-            // Of two players, any other one will do.
+            // With two players, any other one works.
             0..=2 => growth,
             _ => (2 * full + PLAYERS).saturating_mul(growth),
         };
@@ -95,7 +95,8 @@ impl Search<'_> {
         Some(Gather { sizes, after: 0, players: 0, enough, leaves_out: false })
     }
 
-    /// The sizes that are in some mix that fills teams with the ticket out of what the pool has, and how many of each.
+    /// The sizes in the mixes that fill teams with the ticket and are available in the pool, and how many of each are
+    /// useful.
     fn useful_sizes(&mut self, pool: u32, own: u16) -> Vec<(u16, usize)> {
         let queue = &self.rules.queue;
         let counts = self.pools.counts(pool);
@@ -125,7 +126,7 @@ impl Search<'_> {
         found
     }
 
-    /// Takes candidates until there are enough, all are there, or the budget is spent.
+    /// Takes candidates until there are enough, all are taken, or the budget is spent.
     pub(super) fn gather(&mut self, search: &mut InPool, gather: &mut Gather, ticket: &Waiting) -> Flow<()> {
         let Some(own) = search.field.list.first().copied() else { return Flow::Nothing };
         let mut others = {
@@ -181,7 +182,7 @@ impl Search<'_> {
         Flow::Nothing
     }
 
-    /// Whether the sizes that were gathered fill the teams.
+    /// Whether the gathered sizes fill the teams.
     fn is_content(&mut self, gather: &Gather, own: u16) -> bool {
         let queue = &self.rules.queue;
         let full = queue.teams.max(1) * queue.players_per_team;
@@ -210,7 +211,7 @@ impl Search<'_> {
         found
     }
 
-    /// By preference, then oldest first, behind the root; each with the place of its size among all.
+    /// By preference, then oldest first, behind the root; each with the index of its size.
     pub(super) fn put_in_order(&self, field: &mut Field) {
         let Field { list, sizes } = field;
         let others = list.get_mut(1..).unwrap_or_default();
@@ -235,7 +236,7 @@ impl Search<'_> {
 }
 
 impl Field {
-    /// The mixes for which there are enough candidates of each size and that have the root in them.
+    /// The mixes that contain the root and for which there are enough candidates of each size.
     pub(super) fn possible(&self, mixes: &[Mix]) -> Vec<u32> {
         let counts = self.counts(0..self.list.len());
         let mut by_size: Vec<(u16, u32)> =
@@ -247,7 +248,7 @@ impl Field {
     }
 }
 
-/// Whether there are as many tickets of each size as a mix has, and it has one of the size `own`. Counts are by size.
+/// Whether there are as many tickets of each size as a mix needs, and it has one of the size `own`. Counts are by size.
 fn is_there(mix: &Mix, counts: &[(u16, u32)], own: u16) -> bool {
     let mut counts = counts.iter().peekable();
     let enough = |(at, needs): (usize, &u16)| {
@@ -273,7 +274,7 @@ fn raise(found: &mut Vec<(u16, usize)>, size: u16, most: usize) {
     }
 }
 
-/// All sizes that a team has room for, where the teams can be filled with all that is there.
+/// All sizes that fit a team, if the teams can be filled with everything that is there.
 fn note_unmixed(
     found: &mut Vec<(u16, usize)>,
     counts: &[(u16, u32)],

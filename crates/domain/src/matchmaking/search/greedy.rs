@@ -1,6 +1,7 @@
-//! Candidates one after the other: each that goes with all that were taken, if the sizes of those to come can complete them.
+//! Takes candidates one after the other: each that goes with all taken ones, if the sizes of the remaining ones can
+//! complete them.
 //!
-//! In most pools that is all there is to do, and it takes one pass over the candidates, however large the match is.
+//! In most pools this is enough, and it takes one pass over the candidates, however large the match is.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -11,20 +12,20 @@ use crate::matchmaking::BrokenRule;
 use crate::matchmaking::rules::Ruleset;
 use crate::matchmaking::sizes::Counts;
 
-/// How far it is.
+/// Its progress.
 pub(super) struct Greedy {
-    /// Indexes of candidates, in the order in which they are taken.
+    /// Indexes of candidates, in the order in which they were taken.
     pub(super) order: Vec<u16>,
     at: usize,
     set: Set,
-    /// Of those to come, how many there are of each size.
+    /// The number of remaining candidates of each size.
     left: Counts,
-    /// Sizes of which no more can be used: what was chosen leaves no room for them, and more that are chosen leave less.
+    /// Sizes of which no more can be used: the chosen tickets leave no room for them, and never will again.
     closed: Vec<bool>,
 }
 
 impl Greedy {
-    /// With the root chosen.
+    /// Starts with the root chosen.
     pub(super) fn of(order: Vec<u16>, field: &Field, rules: &Ruleset) -> Self {
         let mut left: Counts = vec![0; field.sizes.len()];
         for candidate in order.iter().filter_map(|index| field.get(*index)) {
@@ -98,7 +99,7 @@ impl Search<'_> {
         Flow::Found(greedy.set.chosen.clone())
     }
 
-    /// Whether those to come can complete what is chosen and `next`.
+    /// Whether the remaining candidates can complete the chosen ones and `next`.
     fn completes(&mut self, field: &Field, goal: &Goal, greedy: &mut Greedy, next: &Candidate) -> bool {
         let class = usize::from(next.class);
         let mut bump = |by: fn(u16) -> u16| {
@@ -133,7 +134,7 @@ impl Search<'_> {
         }
     }
 
-    /// Whether a candidate goes with all that are chosen; `None` where the budget does not allow to say.
+    /// Whether a candidate goes with all chosen ones; `None` if the budget is too small to say.
     pub(super) fn joins(&mut self, field: &Field, set: &Set, next: &Candidate) -> Option<bool> {
         let distances = self.rules.distances();
         self.spend(distances as u64);
@@ -169,7 +170,7 @@ impl Search<'_> {
         Some(true)
     }
 
-    /// Whether one of the chosen ones and a ticket have blocked the other.
+    /// Whether a chosen ticket and this one have blocked each other, in either direction.
     fn is_blocked(&mut self, set: &Set, ticket: &crate::matchmaking::pools::Waiting) -> bool {
         let (players, blocked) = (ticket.profile.players(), self.rules.blocked_by(&ticket.profile));
         self.spend(1 + 2 * (players.len() + blocked.len().min(set.inside.len())) as u64);

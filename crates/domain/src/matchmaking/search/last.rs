@@ -1,4 +1,5 @@
-//! Whoever is there, for a ticket that expires: teams of at least the minimum, as many players as there are.
+//! A match of whatever tickets there are, for a ticket that expires: teams of at least the minimum, with as many
+//! players as possible.
 
 use alloc::vec::Vec;
 
@@ -9,8 +10,8 @@ use crate::matchmaking::packing::Teams;
 use crate::matchmaking::pools::{Slot, Waiting};
 
 impl Search<'_> {
-    /// The last match that the ticket may have; of those in several pools the one with the oldest. What it finds within
-    /// one turn counts, because there is no other.
+    /// The last match that the ticket may have; of those in several pools, the one with the oldest ticket. Only one
+    /// turn is spent on it, because there is no later one.
     pub(crate) fn last(&mut self, slot: Slot) -> Option<Found> {
         let ticket = self.pools.get(slot)?;
         let mut oldest: Option<(u64, u32, Made)> = None;
@@ -49,7 +50,7 @@ impl Search<'_> {
         self.uneven_teams(&search.field, most)
     }
 
-    /// One team of those who go together, the oldest first.
+    /// One team of tickets that go together, oldest first.
     fn whoever_is_there(&mut self, field: &Field, most: u32) -> Option<Made> {
         let mut set = Set::new(field.sizes.len(), self.rules.distances());
         let own = field.list.first()?;
@@ -76,7 +77,7 @@ impl Search<'_> {
         enough.then(|| Vec::from([slots.into_iter().map(|(_, slot)| slot).collect()]))
     }
 
-    /// As many as there are, as long as no team is too small or too large.
+    /// As many as there are, unless a team would be too small or too large.
     fn uneven_teams(&mut self, field: &Field, most: u32) -> Option<Made> {
         let queue = &self.rules.queue;
         let (count, least) = (queue.teams, queue.min_players_per_team.max(1));

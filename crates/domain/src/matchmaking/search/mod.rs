@@ -1,30 +1,31 @@
-//! Is there a match for this ticket, and of whom?
+//! Is there a match for this ticket, and with which tickets?
 //!
-//! A match that has become possible holds a ticket that came or demands less than before. So each such ticket is the
-//! *root* of a search, and only for matches with itself in them; all else was looked for earlier. Others come oldest first,
-//! and are tried in that order.
+//! A newly possible match holds a ticket that is new or demands less than before. So each such ticket is the *root* of
+//! a search, which only looks for matches that contain it; all others were looked for earlier. Other tickets are tried
+//! oldest first.
 //!
-//! What a search does at a time is bounded, and it never gives up: cut at its bound, it is kept ([`Hunt`]) and goes on where
-//! it was, until it has found a match or everything in reach has been tried. Tickets that come meanwhile are roots of
-//! their own, so it does not have to know of them; one whose root demands less begins anew.
+//! The work per turn of a search is bounded, but it never gives up: cut at its bound, it is kept ([`Hunt`]) and resumes
+//! until it has found a match or has tried everything in reach. Tickets that arrive in between are roots of their own,
+//! so it can ignore them; a search whose root demands less starts over.
 //!
-//! A search makes *passes*. Each gathers candidates in reach, oldest first, by sizes that can be of use, more in each pass
-//! until all are there (`gather`); then, for each size of a team that somebody asks for, it takes them one after the
-//! other (`greedy`), which in most pools is all; then it tries every combination up to a bound that grows with each
-//! pass (`exhaust`), and those that are near one another in rating (`windows`): in the first pass after that, since the
-//! oldest come first, and in all others before it, since it takes long. A pass that left nothing out is the last one. One
-//! begins anew after a while when tickets in it have left, because others may be next to one another then.
+//! A search makes *passes*. Each gathers candidates in reach, oldest first, by useful sizes, more in each pass until
+//! all are there (`gather`). Then, for each team size that some ticket asks for, it takes them one after the other
+//! (`greedy`), which is enough in most pools. Then it tries every combination, up to a bound that grows with each pass
+//! (`exhaust`), and candidates that are close in rating (`windows`): in the first pass `windows` comes last, since
+//! older tickets have priority, and in all others first, since trying combinations takes long. A pass that left nothing
+//! out is the last one. A pass starts over after a while if tickets in it have left, because other tickets may then be
+//! neighbours.
 //!
-//! Of the matches in several pools, the one with the oldest ticket is taken, and not the one in the best region: where
-//! there are always others in a better region, somebody who bears one region only would wait for ever.
+//! Of the matches in several pools, the one with the oldest ticket is taken, not the one in the best region: if there
+//! were always others in a better region, a player with only one acceptable region would wait forever.
 //!
 //! | file | what |
 //! |---|---|
-//! | `gather` | candidates, by sizes that can be of use |
+//! | `gather` | candidates, by useful sizes |
 //! | `greedy`, `exhaust`, `windows` | which of them are taken |
-//! | `fill` | the teams of those that were taken, and the region |
-//! | `last` | everybody who is there, for a ticket that expires |
-//! | `set`, `verdicts` | what chosen tickets have in common; what expressions said |
+//! | `fill` | the teams of the chosen tickets, and the region |
+//! | `last` | a last match for a ticket that expires |
+//! | `set`, `verdicts` | what chosen tickets have in common; cached results of expressions |
 //! | `unfinished` | searches that were cut |
 
 use alloc::vec::Vec;
@@ -57,25 +58,25 @@ mod windows;
 pub(crate) use unfinished::Unfinished;
 pub(crate) use verdicts::Verdicts;
 
-/// Comparisons that one turn of a search makes at most, in all pools of its ticket: in each, half of what is left.
+/// Maximum number of comparisons per turn of a search, in all pools of its ticket: each pool gets half of what is left.
 pub(crate) const COMPARISONS_PER_TURN: u64 = 120_000;
-/// Comparisons that the first pass spends on trying every combination, for each size of a team.
+/// Comparisons that the first pass spends on trying every combination, for each team size.
 const COMBINING_AT_FIRST: u64 = 10_000;
-/// With each pass, that grows by this factor.
+/// That number grows by this factor with each pass.
 const MORE_COMBINING: u64 = 16;
-/// Turns after which a pass begins anew when tickets have left.
+/// Turns after which a pass starts over if tickets have left.
 const TURNS_BEFORE_ANEW: u32 = 6;
-/// With each pass, the number of candidates grows by this factor.
+/// The number of candidates grows by this factor with each pass.
 const GROWTH: u64 = 4;
-/// Most candidates that one search keeps: of more in reach, the oldest.
+/// Maximum number of candidates that one search keeps; of more in reach, the oldest.
 const MAX_CANDIDATES: usize = 8_192;
-/// What looking at a ticket costs, in comparisons of two numbers.
+/// The cost of looking at a ticket, in comparisons of two numbers.
 const LOOK_COST: u64 = 16;
-/// What comparing two tickets by expressions costs beside their evaluation, likewise.
+/// The cost of comparing two tickets by expressions, without the evaluation itself; in comparisons.
 const PAIR_COST: u64 = 200;
-/// What it costs to remember what an expression said, likewise.
+/// The cost of caching the result of an expression, in comparisons.
 const KNOWN_COST: u64 = 8;
-/// Nanoseconds of evaluating an expression in the time of a comparison of two numbers.
+/// Nanoseconds of evaluating an expression per comparison of two numbers.
 pub(super) const EVALUATION_PER_COMPARISON: u64 = 8;
 
 /// A match that can be formed.
@@ -85,7 +86,7 @@ pub(crate) struct Found {
     pub(crate) region: Option<RegionId>,
 }
 
-/// What came of a turn.
+/// The result of a turn.
 pub(crate) enum Outcome {
     Found(Found),
     /// Everything in reach was tried.
@@ -93,18 +94,18 @@ pub(crate) enum Outcome {
     Cut(Hunt),
 }
 
-/// A search for matches with one ticket in them, between two turns.
+/// A search for matches with a given ticket, between two turns.
 pub(crate) struct Hunt {
     pools: Vec<InPool>,
-    /// Turns that it had.
+    /// The number of turns so far.
     turns: u32,
 }
 
-/// How far it is in one pool.
+/// Its progress in one pool.
 struct InPool {
     pool: u32,
     pass: u32,
-    /// Whether this pass leaves something out.
+    /// Whether this pass leaves candidates out.
     leaves_out: bool,
     /// Turns since the pass began.
     turns: u32,
@@ -112,7 +113,7 @@ struct InPool {
     stage: Stage,
 }
 
-/// The tickets that may be taken, in the order in which they are tried; the root is the first.
+/// The tickets that may be taken, in the order of trying; the root is the first.
 #[derive(Default)]
 struct Field {
     list: Vec<Candidate>,
@@ -123,7 +124,7 @@ struct Field {
 enum Stage {
     Begin,
     Gather(gather::Gather),
-    /// The size of a team is next.
+    /// The next team size.
     Team(u32),
     Greedy(Goal, Greedy),
     Exhaust(Goal, Exhaust),
@@ -135,7 +136,7 @@ enum Stage {
 struct Candidate {
     slot: Slot,
     size: u16,
-    /// The place of its size among those of its field.
+    /// The index of its size in `sizes`.
     class: u16,
     misses: u8,
     edition: u16,
@@ -145,36 +146,36 @@ struct Candidate {
     windows: [f64; MAX_DISTANCES],
 }
 
-/// What is to be filled.
+/// The teams to be filled.
 struct Goal {
     teams: Teams,
     players: u32,
-    /// Somebody in it must ask for a team no larger than this.
+    /// One of the tickets must ask for a team no larger than this.
     wanted: u32,
-    /// The mixes of sizes that the candidates allow, where mixes are known.
+    /// The mixes of sizes that the candidates allow, if mixes are known.
     possible: Option<Vec<u32>>,
 }
 
-/// How a stage ended.
+/// The end of a stage.
 enum Flow<T> {
     Found(T),
     Nothing,
-    /// The budget is spent, and the stage goes on with the next turn.
+    /// The budget is spent, and the stage continues in the next turn.
     Cut,
 }
 
 /// The tickets of a match, by team.
 type Made = Vec<Vec<Slot>>;
 
-/// Looks for matches; counts what that costs.
+/// Looks for matches, and counts the cost.
 pub(crate) struct Search<'a> {
     pools: &'a Pools,
     rules: &'a Ruleset,
     documents: &'a Documents,
     verdicts: &'a mut Verdicts,
-    /// Comparisons made, in all.
+    /// Total number of comparisons.
     pub(crate) cost: u64,
-    /// Comparisons that are left for all pools, and for the one that is searched.
+    /// Comparisons left for all pools, and for the current one.
     budget: u64,
     left: u64,
     broken: Option<BrokenRule>,
@@ -191,7 +192,7 @@ impl<'a> Search<'a> {
         Self { pools, rules, documents, verdicts, cost: 0, budget: COMPARISONS_PER_TURN, left: 0, broken }
     }
 
-    /// With no more comparisons than this.
+    /// Sets the maximum number of comparisons.
     pub(crate) fn within(mut self, budget: u64) -> Self {
         self.budget = self.budget.min(budget);
         self
@@ -206,7 +207,7 @@ impl<'a> Search<'a> {
         self.left = self.left.saturating_sub(cost);
     }
 
-    /// The match for the ticket, if there is one.
+    /// Looks for a match with the ticket.
     pub(crate) fn begin(&mut self, slot: Slot) -> Outcome {
         let Some(ticket) = self.pools.get(slot) else { return Outcome::Nothing };
         let per_team = self.rules.queue.players_per_team;
@@ -224,7 +225,7 @@ impl<'a> Search<'a> {
         self.go_on(slot, Hunt { pools: pools.collect(), turns: 0 })
     }
 
-    /// One turn more.
+    /// Runs one more turn.
     pub(crate) fn go_on(&mut self, slot: Slot, mut hunt: Hunt) -> Outcome {
         let Some(ticket) = self.pools.get(slot) else { return Outcome::Nothing };
         let mut oldest: Option<(u64, u32, Made)> = None;
@@ -254,16 +255,16 @@ impl<'a> Search<'a> {
         if hunt.pools.is_empty() {
             return Outcome::Nothing;
         }
-        // The first has the largest share, so each is the first in its turn.
+        // The first pool has the largest share, so they take turns in being first.
         hunt.pools.rotate_left(1);
         hunt.turns = hunt.turns.saturating_add(1);
         Outcome::Cut(hunt)
     }
 
-    /// Lets one of the roots whose own searches go on, oldest first, have the place of the match's root, where it would do:
-    /// they are older, and what was learnt for their searches has made this one so short. Whether it did.
+    /// Tries to give the place of the match's root to one of the roots whose own searches continue, oldest first: they
+    /// are older, and this search was only so short thanks to what theirs have cached. Returns whether it did.
     pub(crate) fn give_way(&mut self, root: Slot, found: &mut Found, older: &[Slot]) -> bool {
-        // Beside its share: a match that was found is not lost by it.
+        // Not taken from its share: the match that was found must not be lost by it.
         self.left = COMPARISONS_PER_TURN;
         let all: Vec<Slot> = found.teams.iter().flatten().copied().collect();
         let pools = self.pools;
@@ -291,14 +292,14 @@ impl<'a> Search<'a> {
         false
     }
 
-    /// The place of the oldest of a match but for its root.
+    /// The place of the oldest ticket of a match except for its root.
     fn oldest_beside(&self, root: Slot, teams: &[Vec<Slot>]) -> u64 {
         let others = teams.iter().flatten().filter(|other| **other != root);
         let places = others.filter_map(|other| Some(self.pools.get(*other)?.profile.place));
         places.min().unwrap_or(u64::MAX)
     }
 
-    /// One turn in one pool.
+    /// Runs one turn in one pool.
     fn turn(&mut self, search: &mut InPool, slot: Slot, ticket: &Waiting) -> Flow<Made> {
         self.spend(LOOK_COST);
         search.forget_departed(self);
@@ -338,7 +339,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// A part of one of the stages that choose; `Nothing` where the next stage follows.
+    /// A part of one of the choosing stages; `Nothing` if the next stage follows.
     fn choose(&mut self, search: &mut InPool, stage: Stage) -> Flow<Made> {
         let field = &search.field;
         let (flow, back, next) = match stage {
@@ -391,7 +392,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// How teams of this size are looked for, or of a smaller one; `None` after the last pass.
+    /// How teams of at most this size are looked for; `None` after the last pass.
     fn team(&mut self, search: &mut InPool, size: u32) -> Option<Stage> {
         let queue = &self.rules.queue;
         let (count, least) = (queue.teams.max(1), queue.min_players_per_team.max(1));
@@ -418,7 +419,7 @@ impl<'a> Search<'a> {
         Some(Stage::Begin)
     }
 
-    /// The goal with the mixes that the candidates allow, and all of them in their order; `None` where no sizes will do.
+    /// The goal with the mixes that the candidates allow, and all candidates in their order; `None` if no sizes work.
     fn aim(&mut self, field: &Field, mut goal: Goal) -> Option<(Goal, Greedy)> {
         let own = field.list.first()?;
         if own.size > goal.teams.most {
@@ -453,7 +454,7 @@ impl<'a> Search<'a> {
     {
         let (sizes, rules): (_, &'b Ruleset) = (&field.sizes, self.rules);
         if goal.teams.least != goal.teams.most {
-            // Whether teams of different sizes can be made is seen when they are.
+            // Whether teams of different sizes can be made turns out when they are made.
             let size = u16::try_from(goal.players).unwrap_or(u16::MAX);
             return Filling { sizes, teams: 1, size, mixes: None, possible: &[] };
         }
@@ -462,7 +463,7 @@ impl<'a> Search<'a> {
         Filling { sizes, teams: goal.teams.count, size: goal.teams.most, mixes, possible }
     }
 
-    /// Whether a candidate is still where it was found.
+    /// Whether a candidate still waits at its place.
     fn is_here(&self, candidate: &Candidate) -> bool {
         self.pools.get(candidate.slot).is_some_and(|Waiting { profile, .. }| {
             (profile.place, profile.edition) == (candidate.place, candidate.edition)
@@ -477,7 +478,7 @@ impl<'a> Search<'a> {
         self.rules.compares_pairs() && !self.broken(BrokenRule::ForgetPairs)
     }
 
-    /// Whether two go together in everything; `None` where the budget does not allow to say.
+    /// Whether two candidates meet all of each other's demands; `None` if the budget is too small to say.
     fn go_together(&mut self, one: &Candidate, other: &Candidate) -> Option<bool> {
         if !self.near(one, other) {
             return Some(false);
@@ -494,7 +495,7 @@ impl<'a> Search<'a> {
         self.meets(a, b)
     }
 
-    /// Whether two tickets meet what expressions demand; `None` where the budget does not allow to say.
+    /// Whether two tickets meet each other's expressions; `None` if the budget is too small to say.
     fn meets(&mut self, one: &Waiting, other: &Waiting) -> Option<bool> {
         if !self.rules.requires() {
             return Some(true);
@@ -523,7 +524,7 @@ impl<'a> Search<'a> {
 }
 
 impl Hunt {
-    /// About how many bytes it takes.
+    /// Its approximate size, in bytes.
     fn bytes(&self) -> usize {
         self.pools.iter().map(InPool::bytes).sum::<usize>() + mem::size_of::<Self>()
     }
@@ -540,7 +541,7 @@ impl InPool {
         mem::size_of::<Self>() + self.field.list.capacity() * mem::size_of::<Candidate>() + chosen
     }
 
-    /// Takes back what was chosen of tickets that do not wait any more.
+    /// Undoes the choice of tickets that no longer wait.
     fn forget_departed(&mut self, search: &Search<'_>) {
         self.turns += 1;
         let field = &self.field;
@@ -569,7 +570,7 @@ impl Field {
         self.list.get(usize::from(index))
     }
 
-    /// How many there are of each size.
+    /// The number of candidates of each size.
     fn counts(&self, range: core::ops::Range<usize>) -> Counts {
         let mut counts: Counts = alloc::vec![0; self.sizes.len()];
         for candidate in self.list.get(range).unwrap_or_default() {
@@ -582,7 +583,7 @@ impl Field {
 }
 
 impl Goal {
-    /// What follows when this one is not to be had.
+    /// The goal to try if this one cannot be reached.
     fn next_team(&self) -> Stage {
         Stage::Team(u32::from(self.teams.most).saturating_sub(1))
     }
@@ -609,7 +610,7 @@ fn candidate(slot: Slot, waiting: &Waiting, misses: u8) -> Candidate {
     }
 }
 
-/// Whether each is within the other's windows.
+/// Whether each is within the windows of the other.
 fn near(one: &Candidate, other: &Candidate, distances: usize) -> bool {
     let values = one.values.iter().zip(&other.values);
     let windows = one.windows.iter().zip(&other.windows);

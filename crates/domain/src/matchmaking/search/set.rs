@@ -1,7 +1,7 @@
 //! Tickets that are chosen one after the other, and whether one more goes with all of them.
 //!
-//! Numbers and blocked players are compared with what all chosen have in common, not ticket by ticket: a match of a
-//! thousand is chosen in one pass.
+//! Numbers and blocked players are compared with the combined limits of all chosen tickets, not ticket by ticket: a
+//! match of a thousand is chosen in one pass.
 
 use alloc::collections::BTreeSet;
 use alloc::vec;
@@ -11,41 +11,41 @@ use super::Candidate;
 use crate::matchmaking::settings::MAX_DISTANCES;
 use crate::matchmaking::sizes::Counts;
 
-/// Nearer than this part of its size to an end of what all allow, a number is compared with each ticket's: sums of numbers
-/// are rounded.
+/// A number within this relative distance of a combined limit is compared with each ticket's: sums of numbers are
+/// rounded.
 const ROUNDING: f64 = 1e-9;
 
-/// What is said of a number beside those that are chosen.
+/// The result of comparing a number with the chosen tickets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Reach {
     Within,
     Beyond,
-    /// So near to the end that each ticket has to be asked.
+    /// So close to a limit that each ticket must be compared.
     AtTheEnd,
 }
 
-/// The chosen tickets, as indexes of candidates, and what they have in common.
+/// The chosen tickets, as indexes of candidates, and their combined limits.
 #[derive(Clone, Default)]
 pub(super) struct Set {
     pub(super) chosen: Vec<u16>,
     /// By size.
     pub(super) counts: Counts,
     pub(super) players: u32,
-    /// Fewest players of a team that one of them asks for.
+    /// The smallest team size that one of them asks for.
     pub(super) wanted: u32,
     numbers: Vec<Number>,
-    /// Hashes of who is chosen, and of whom they block.
+    /// Hashes of the chosen players, and of those that they block.
     pub(super) inside: BTreeSet<u64>,
     pub(super) blocked: BTreeSet<u64>,
 }
 
-/// What the chosen tickets allow of one number.
+/// The combined limits of one number.
 #[derive(Clone, Copy)]
 struct Number {
-    /// The least and the greatest of theirs.
+    /// The minimum and maximum of their own numbers.
     least: f64,
     most: f64,
-    /// What is within the windows of all.
+    /// The range that is within the windows of all.
     from: f64,
     to: f64,
 }
@@ -77,7 +77,7 @@ impl Set {
         }
     }
 
-    /// Whether a candidate's numbers are within the windows of all chosen, and theirs within its own.
+    /// Whether a candidate's numbers are within the windows of all chosen ones, and theirs within its own.
     pub(super) fn reaches(&self, candidate: &Candidate) -> Reach {
         let mut found = Reach::Within;
         for (number, (value, window)) in self.numbers.iter().zip(candidate.numbers()) {

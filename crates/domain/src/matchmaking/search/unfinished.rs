@@ -1,6 +1,6 @@
-//! Searches that were cut. Each queue has its turn; in it, by turns, the search with the fewest turns so far, so that what
-//! came last does not wait for all that are hopeless, and the next one by the age of its root, so that none waits for
-//! ever.
+//! Searches that were cut. Queues take turns; within a queue, turns alternate between the search with the fewest turns
+//! so far, so that new searches do not wait for all hopeless ones, and the next one by the age of its root, so that
+//! none waits forever.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -9,7 +9,8 @@ use core::ops::Bound;
 use super::Hunt;
 use crate::ids::QueueId;
 
-/// Bytes of searches that are kept. Of one that finds no room only the root is, and it begins anew when there is some.
+/// Memory budget of kept searches, in bytes. If a search finds no room, only its root is kept, and it starts over when
+/// there is room.
 const MAX_BYTES: usize = 64 << 20;
 
 /// Searches that were cut, by the place of their root.
@@ -20,7 +21,7 @@ pub(crate) struct Unfinished {
     bytes: usize,
     /// Roots whose search found no room.
     again: BTreeSet<u64>,
-    /// The queue whose turn it was last.
+    /// The queue that last had its turn.
     served: Option<QueueId>,
 }
 
@@ -34,7 +35,7 @@ struct Kept {
 #[derive(Default)]
 struct Line {
     places: BTreeSet<u64>,
-    /// With the number of turns that each had.
+    /// With the number of turns of each.
     turns: BTreeSet<(u32, u64)>,
     /// The last one that had a turn because of its age.
     at: u64,
@@ -66,7 +67,7 @@ impl Unfinished {
         self.hunts.contains_key(&place) || self.again.contains(&place)
     }
 
-    /// Keeps a search that goes on in its turn.
+    /// Keeps a search, to be continued in its turn.
     pub(crate) fn insert(&mut self, queue: &QueueId, place: u64, hunt: Hunt) {
         self.remove(place);
         let bytes = hunt.bytes();
@@ -81,7 +82,7 @@ impl Unfinished {
         self.hunts.insert(place, Kept { queue: queue.clone(), hunt, bytes });
     }
 
-    /// The search whose turn it is; it is not kept any more.
+    /// Removes and returns the search that is next.
     pub(crate) fn next(&mut self) -> Option<(u64, Hunt)> {
         let behind = self.served.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut lines = self.lines.range((behind, Bound::Unbounded)).chain(&self.lines);
@@ -103,12 +104,12 @@ impl Unfinished {
         places.take(most).copied().collect()
     }
 
-    /// A root that is to begin anew, where there is room for its search.
+    /// A root that is to start over, if there is room for its search.
     pub(crate) fn next_anew(&mut self) -> Option<u64> {
         if self.bytes > MAX_BYTES / 2 { None } else { self.again.pop_first() }
     }
 
-    /// The ticket at this place does not wait any more, or its search begins anew.
+    /// The ticket at this place no longer waits, or its search starts over.
     pub(crate) fn remove(&mut self, place: u64) {
         self.take(place);
         self.again.remove(&place);
@@ -117,7 +118,7 @@ impl Unfinished {
     fn take(&mut self, place: u64) -> Option<Hunt> {
         let Kept { queue, hunt, bytes } = self.hunts.remove(&place)?;
         self.bytes -= bytes;
-        // The line stays while there are others, so that it remembers whose turn it was.
+        // The line stays while there are others, so that it remembers the last turn.
         if let Some(line) = self.lines.get_mut(&queue) {
             line.places.remove(&place);
             line.turns.remove(&(hunt.turns, place));
@@ -125,7 +126,7 @@ impl Unfinished {
         Some(hunt)
     }
 
-    /// The queue's rules are not as they were: its tickets are looked at again.
+    /// The queue's rules have changed: its tickets are looked at again.
     pub(crate) fn forget(&mut self, queue: &QueueId) {
         for place in self.lines.remove(queue).map(|line| line.places).unwrap_or_default() {
             self.take(place);
@@ -141,7 +142,7 @@ mod tests {
         Hunt { pools: Vec::new(), turns }
     }
 
-    /// So much that but one finds room.
+    /// So large that all but one find room.
     fn large() -> Hunt {
         let field = crate::matchmaking::search::Field {
             list: Vec::with_capacity(MAX_BYTES / 100),
@@ -172,7 +173,7 @@ mod tests {
         let mut served = Vec::new();
         for round in 0..12 {
             if round == 6 {
-                // It had no turn yet, so it has every other one until it had as many as the others.
+                // It had no turn yet, so it gets every other one until it had as many as the others.
                 unfinished.insert(&queue("a"), 4, hunt(0));
             }
             let (place, mut hunt) = unfinished.next().unwrap();

@@ -1,20 +1,21 @@
-//! What expressions said of pairs of tickets, so that a search that goes on, and the next one, do not have to ask again.
+//! Cached results of expressions on pairs of tickets, so that a resumed search, and the next one, need not evaluate
+//! them again.
 
 use alloc::collections::{BTreeMap, VecDeque};
 
-/// Pairs that are remembered: about 16 MB.
+/// Maximum number of cached pairs: about 16 MB.
 const MAX_PAIRS: usize = 200_000;
 
-/// Verdicts over pairs of tickets, by their places, the older first.
+/// Verdicts on pairs of tickets, by their places, the older one first.
 #[derive(Default)]
 pub(crate) struct Verdicts {
     known: BTreeMap<(u64, u64), (u64, bool)>,
-    /// In the order in which they were learnt.
+    /// In the order of insertion.
     order: VecDeque<(u64, u64)>,
 }
 
 impl Verdicts {
-    /// What is known of two tickets that demand what `demands` stands for.
+    /// The known verdict on two tickets with the demands identified by `demands`.
     pub(crate) fn get(&self, pair: (u64, u64), demands: u64) -> Option<bool> {
         self.known.get(&pair).filter(|(of, _)| *of == demands).map(|(_, fits)| *fits)
     }
@@ -29,7 +30,7 @@ impl Verdicts {
         }
     }
 
-    /// The rules are not as they were.
+    /// The rules have changed.
     pub(crate) fn clear(&mut self) {
         self.known.clear();
         self.order.clear();

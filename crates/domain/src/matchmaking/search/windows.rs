@@ -1,27 +1,28 @@
-//! Candidates that are near one another: where teams have to be even, or tickets near, those next to the root in rating make
-//! a match when the oldest do not.
+//! Candidates with similar ratings: if teams must be even, or tickets close to one another, the root's neighbours in
+//! rating may make a match when the oldest do not.
 //!
-//! The candidates are put in order by their rating, and taken one after the other from some below the root on; from each
-//! of those places in turn. So a ticket that fits with nobody keeps nobody else from playing. What is found so may have
-//! younger tickets than it need have: they give way to older ones as long as the match stays one.
+//! The candidates are sorted by rating and taken one after the other from some position below the root on; each of
+//! those positions is tried in turn. So a ticket that fits with nobody does not keep others from playing. The match
+//! found may have younger tickets than necessary: they are replaced by older ones while it stays a valid match.
 
 use alloc::vec::Vec;
 use core::mem;
 
 use super::{BrokenRule, Field, Flow, Goal, Greedy, Made, Search};
 
-/// Players of a match up to which every place to begin is tried; in larger ones, so many parts of it.
+/// Maximum number of players of a match for which every starting position is tried; in larger ones, this many evenly
+/// spaced ones.
 const PLACES: usize = 64;
 /// Comparisons that are spent on letting older tickets in.
 const GIVING_WAY: u64 = 60_000;
-/// Tickets behind the place to begin that are taken from, for each player of a match.
+/// How many tickets from the starting position on are considered, per player of a match.
 const REACH: usize = 3;
 
-/// How far it is.
+/// Its progress.
 pub(super) struct Windows {
-    /// Indexes of candidates by rating, the root's among them.
+    /// Indexes of candidates by rating, including the root's.
     sorted: Vec<u16>,
-    /// Where the root is among them.
+    /// The position of the root among them.
     root: usize,
     /// How far below the root it begins.
     below: usize,
@@ -29,7 +30,7 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    /// `None` where no number tells candidates apart.
+    /// `None` if no number distinguishes the candidates.
     pub(super) fn over(search: &Search<'_>, field: &Field) -> Option<Self> {
         let balances = search.rules.balances();
         let numbers = balances || search.rules.distances() > 0;
@@ -64,7 +65,7 @@ impl Windows {
         }
     }
 
-    /// Those from the place to begin on, without the root.
+    /// Those from the starting position on, without the root.
     fn order(&self, players: usize) -> Option<Vec<u16>> {
         let from = self.root.checked_sub(self.below)?;
         let behind = self.sorted.get(from..)?.iter().copied().filter(|index| *index != 0);
@@ -73,7 +74,7 @@ impl Windows {
 }
 
 impl Search<'_> {
-    /// A match of tickets that are near one another.
+    /// A match of tickets that are close to one another.
     pub(super) fn windows(&mut self, field: &Field, goal: &Goal, state: &mut Windows) -> Flow<Made> {
         let players = goal.players as usize;
         let stride = players.div_ceil(PLACES).max(1);
@@ -106,7 +107,7 @@ impl Search<'_> {
         Flow::Nothing
     }
 
-    /// The same match, with older tickets in the place of younger ones where they would do.
+    /// The same match, with younger tickets replaced by older ones if they fit.
     fn let_older_in(&mut self, field: &Field, goal: &Goal, mut chosen: Vec<u16>, mut teams: Made) -> Made {
         let begun = self.cost;
         'again: loop {

@@ -45,7 +45,7 @@ fn a_waiting_ticket_takes_free_seats_and_no_seat_is_given_twice() {
     table.tick();
     assert_eq!((table.status("duo"), table.status("g")), (Status::FindingServer, Status::InProgress));
     assert!(matches!(table.effects.last(), Some(Effect::Seat { .. })));
-    // The server says again what it said before: the two seats are promised.
+    // The server repeats its offer: the two seats are already promised.
     table.done(Command::OfferSeats { offer: offer("m", 2) });
     table.tick();
     assert_eq!(table.status("g"), Status::InProgress);
@@ -204,7 +204,7 @@ fn who_comes_later_is_compared_with_the_average_of_those_who_came_first() {
     assert_eq!((table.status("far"), table.status("near")), (Status::InProgress, Status::FindingServer));
 }
 
-/// Offers that do not suit, each for one reason; then one that does; then younger ones that would as well.
+/// Offers that do not suit, each for one reason; then one that does; then younger suitable ones.
 fn behind_many(table: &mut Table, ticket: &TicketSpec, unsuitable: &dyn Fn(usize) -> SeatOffer) -> String {
     for n in 0..300 {
         table.done(Command::OfferSeats { offer: unsuitable(n) });
@@ -256,7 +256,8 @@ fn the_suitable_offer_is_found_behind_any_number_of_others() {
     }
 }
 
-/// The other way round: an offer finds the oldest ticket that it suits, and offers that say nothing suit everybody.
+/// The other way round: an offer finds the oldest suitable ticket, and offers that leave everything out suit every
+/// ticket.
 #[test]
 fn an_offer_finds_the_oldest_ticket_that_it_suits_behind_any_number_of_others() {
     for (properties, ratings) in [
@@ -312,7 +313,7 @@ fn a_look_that_is_cut_goes_on_where_it_was() {
     }
     let properties = Properties::parse(r#"{"open":true}"#).unwrap();
     table.done(Command::OfferSeats { offer: SeatOffer { properties, ..offer("open", 1) } });
-    // All offers have had their own look at who waits.
+    // All offers have looked at the waiting tickets.
     table.advance(secs(60));
     table.solo("a");
     let mut ticks = 0;

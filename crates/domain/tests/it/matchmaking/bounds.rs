@@ -1,4 +1,4 @@
-//! No step is larger than a log takes, for any tickets and hooks; what is too large by itself is refused alone.
+//! No step is larger than a log accepts, for any tickets and hooks; what is too large on its own is refused alone.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ fn filled(bytes: usize) -> Properties {
     Properties::parse(&format!(r#"{{"blob":"{}"}}"#, "x".repeat(bytes))).unwrap()
 }
 
-/// A ticket of so many players, each of whom brings so many bytes.
+/// A ticket of this many players, each of whom brings this many bytes.
 fn heavy(who: &str, players: usize, bytes: usize) -> TicketSpec {
     let names: Vec<String> = (0..players).map(|n| format!("{who}-{n}")).collect();
     let mut spec = spec(&names.iter().map(String::as_str).collect::<Vec<_>>());
@@ -92,7 +92,7 @@ fn a_hooks_long_answer_is_taken_over_in_parts() {
     let answer = Command::MatchesFormed { queue: queue_id("q"), round, matches: Some(pairs.clone()) };
     let Reply::Formed { taken, ignored, left } = table.ok(answer.clone()) else { panic!() };
     assert!(taken > 0 && ignored.is_empty() && taken + left == 130, "{taken} {ignored:?} {left}");
-    // Said twice, it counts once.
+    // Repeating it counts only once.
     table.done(answer);
     table.advance(secs(0));
     assert_eq!(formed_bytes(&table).len(), 130);
@@ -122,7 +122,7 @@ fn the_rest_of_an_answer_is_asked_about_again_when_the_time_of_its_round_is_over
     let (round, _) = asked(&table).expect("a round");
     let answer = Command::MatchesFormed { queue: queue_id("q"), round, matches: Some(pairs) };
     table.ok(answer);
-    // The process sleeps for longer than the hook has.
+    // The process sleeps for longer than the hook's timeout.
     table.now += 6_000;
     for _ in 0..200 {
         table.advance(secs(0));
@@ -144,7 +144,7 @@ fn a_ticket_is_as_large_as_the_largest_match_of_its_queue_has_room_for() {
     let limit: usize =
         text.split("players may take ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
     assert!((19_000..21_000).contains(&limit), "{text}");
-    // As much as is allowed, of each.
+    // Each brings as much as is allowed.
     let overhead = limit - 900;
     for n in 0..200 {
         let who = format!("p{n:04}");

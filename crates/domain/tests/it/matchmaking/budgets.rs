@@ -40,7 +40,7 @@ fn what_waits_beyond_the_budget_is_refused() {
     assert!(text.contains("1048576"), "{text}");
     assert_eq!(taken, 17, "17 of 60,000 bytes and what belongs to them are within a MiB");
     assert!(table.maker.bytes().0 <= MIB);
-    // Where one leaves there is room for one.
+    // When one leaves, there is room for one.
     table.cancel("p0");
     table.start("late", filled("late", 60_000));
     let offer = SeatOffer {
@@ -55,7 +55,7 @@ fn what_waits_beyond_the_budget_is_refused() {
     table.refused("too_many", Command::OfferSeats { offer });
 }
 
-/// A loop of starting and cancelling keeps no more than the budget; each status is there for as long as there is room.
+/// A loop of starting and cancelling keeps no more than the budget; each status is available while there is room.
 #[test]
 fn of_what_is_over_the_properties_go_first_and_the_oldest_tickets_next() {
     let mut table = table(64 * MIB, MIB, Queue { backfill: Backfill::First, ..Queue::default() });
@@ -141,7 +141,7 @@ fn a_ticket_keeps_the_connection_of_its_own_players() {
     assert_eq!(&**connection.for_player(&player_id("ann")), "a");
 }
 
-/// However much waits, a snapshot shares it; what changes afterwards does not change the snapshot.
+/// A snapshot shares everything that waits, however much it is; later changes do not change the snapshot.
 #[test]
 fn a_snapshot_stays_as_it_was_taken() {
     let mut table = table(64 * MIB, 64 * MIB, Queue { teams: 2, players_per_team: 5, ..Queue::default() });
@@ -164,7 +164,7 @@ fn keyed(key: &str, json: &str, who: &str) -> TicketSpec {
     TicketSpec { idempotency_key: IdempotencyKey::new(key).ok(), ..with_properties(json, spec(&[who])) }
 }
 
-/// The same order under one key is one ticket, however it is written, and also when the ticket is forgotten.
+/// The same order under one key is one ticket, however it is written, and even after the ticket is forgotten.
 #[test]
 fn keys_are_remembered_for_a_day_by_the_content_of_the_order() {
     let queues = settings([("q", Queue::default())]);
@@ -202,7 +202,7 @@ fn what_is_left_out_is_the_same_as_nothing() {
     table.refused("ticket_exists", Command::Start { id: Some(ticket_id("ann")), spec: written });
 }
 
-/// Where the budget is small, keys do not push out what is over.
+/// With a small budget, keys do not push out tickets that are over.
 #[test]
 fn keys_take_half_of_the_budget_at_most() {
     let mut table = table(64 * MIB, MIB, Queue::default());

@@ -1,4 +1,4 @@
-//! Deadlines are met however much there is to form, in whichever queue; and matches are formed however much is due.
+//! Deadlines are met however much there is to form, in any queue; and matches are formed however much is due.
 
 use sortie_domain::machine::Machine;
 use sortie_domain::matchmaking::model::{Status, TicketSpec};
@@ -9,10 +9,10 @@ use sortie_domain::matchmaking::{Command, TicketVerdict};
 
 use super::table::{Table, hook_id, outside, player_id, queue_id, rated, secs, settings, spec, ticket_id};
 
-/// Ticks in which a deadline has to be met once it is due.
+/// Ticks within which a deadline has to be met once it is due.
 const TICKS: usize = 2;
 
-/// What nobody meets, what it takes long to find out, and 16 steps that make everybody look again.
+/// A rule that no ticket meets and that is expensive to check, and 16 steps that make all tickets look again.
 fn costly() -> Queue {
     let expression = "length(sort(map(&to_string(@), candidate.players[]))) > `1000`";
     let required =
@@ -32,7 +32,7 @@ fn of(queue: &str, who: &str) -> TicketSpec {
     TicketSpec { queue: queue_id(queue), ..rated(100.0, spec(&[who])) }
 }
 
-/// The ticks until `done`, at this time; `TICKS + 1` where it takes longer.
+/// The number of ticks until `done`, at this time; `TICKS + 1` if it takes longer.
 fn ticks_until(table: &mut Table, done: impl Fn(&Table) -> bool) -> usize {
     for ticks in 0..=TICKS {
         if done(table) {
@@ -108,7 +108,7 @@ fn what_is_due_in_one_queue_delays_neither_another_nor_what_can_be_formed() {
         table.start(&who, latest);
     }
     table.advance(secs(1));
-    // The hook of another queue is as late as all of those are.
+    // The hook of another queue is as late as all of those.
     table.now += 2_000;
     table.solo("ann");
     table.solo("bob");

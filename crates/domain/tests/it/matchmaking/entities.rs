@@ -50,7 +50,7 @@ fn mixed_and_empty_trees_are_refused_with_a_clear_message() {
     let group = entity("inner", EntityKind::Group, vec![account("bob")]);
     let mixed = entity("mixed", EntityKind::Match, vec![account("ann"), group]);
     let text = refused(&queued(mixed));
-    assert!(text.contains("\"mixed\"") && text.contains("all accounts or all groups"), "{text}");
+    assert!(text.contains("\"mixed\"") && text.contains("only accounts or only groups"), "{text}");
     assert!(refused(&queued(entity("none", EntityKind::Group, Vec::new()))).contains("neither"));
     assert!(refused(&queued(entity("x", EntityKind::Other, Vec::new()))).contains("must be an account"));
     assert!(

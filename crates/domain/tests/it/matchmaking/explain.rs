@@ -59,7 +59,7 @@ fn waits_of_others_tell_what_to_expect() {
     assert!(half < secs(1) && most >= secs(10), "{half:?} {most:?}");
     let expected = explain(&table, "c").expected_wait.unwrap();
     assert_eq!((expected.seen, expected.p50, expected.p90), (2, half, most));
-    // Of those who waited that long there is one.
+    // Only one of them waited that long.
     table.advance(secs(4));
     let expected = explain(&table, "c").expected_wait.unwrap();
     assert_eq!(
@@ -151,7 +151,7 @@ fn a_refusal_behind_a_hook_names_it_only_where_the_hook_made_the_ticket_what_it_
         hooks: vec![outside("mover", HookPoint::ValidateTicket, OnFailure::Refuse)],
         ..Queue::default()
     };
-    // Three players do not fit there; in `led` a hook that is built in wants a leader.
+    // Three players do not fit there; in `led` a built-in hook requires a leader.
     let small = Queue { players_per_team: 1, min_players_per_team: 1, ..Queue::default() };
     let led = Queue { hooks: vec![Hook::PartyMembership], ..from.clone() };
     let mut table = Table::configured(settings([
@@ -186,11 +186,11 @@ fn a_match_that_was_lost_is_remembered_over_a_restart_and_its_reason_is_cut() {
     let found = explain(&table, "ann");
     let lost = found.lost.unwrap();
     assert_eq!((found.requeues, &lost.match_id, &*lost.reason), (1, &id, &*"ä".repeat(128)));
-    // A match that is declined or called off was not lost.
+    // A match that is declined or cancelled does not count as lost.
     table.tick();
     table.cancel("bob");
     assert_eq!(explain(&table, "ann").lost.unwrap().match_id, id);
-    // The last time it fails, and says in which match that was.
+    // The last time it fails, and the explanation names the match.
     for name in ["carl", "dora"] {
         table.solo(name);
         table.tick();
@@ -204,7 +204,8 @@ fn a_match_that_was_lost_is_remembered_over_a_restart_and_its_reason_is_cut() {
     }
 }
 
-/// Even teams of twelve with these ratings need a long search: nobody may say meanwhile that nobody fits.
+/// Even teams of twelve with these ratings need a long search: until it ends, explanations must not say that nobody
+/// fits.
 #[test]
 fn a_search_that_goes_on_is_told() {
     let mut table = Table::with(Queue::default());

@@ -1,4 +1,4 @@
-//! Nobody starves: whoever waits longest is served first by everyone who would do, however many others come.
+//! Nobody starves: tickets that have waited longest get the first suitable match, however many others arrive.
 
 use sortie_domain::matchmaking::model::{Status, TicketSpec};
 use sortie_domain::matchmaking::settings::{About, Need, Queue, Rule, RuleKind};
@@ -8,7 +8,7 @@ use super::table::{Table, far_from, secs, spec, with_properties};
 
 const COMES: usize = 200;
 
-/// Attackers play with defenders only, in a region that both can bear.
+/// Attackers play with defenders only, in a region that is acceptable to both.
 fn roles() -> Queue {
     let kind = RuleKind::Expression {
         expression: "ticket.properties.role != candidate.properties.role".into(),
@@ -23,7 +23,7 @@ fn attacker(name: &str, region: &str) -> TicketSpec {
     with_properties(r#"{"role":"attack"}"#, far_from(&[(region, 30)], spec(&[name])))
 }
 
-/// Bears both regions, `eu` better.
+/// Accepts both regions, and prefers `eu`.
 fn defender(name: &str) -> TicketSpec {
     with_properties(r#"{"role":"defend"}"#, far_from(&[("eu", 20), ("us", 70)], spec(&[name])))
 }
@@ -34,7 +34,7 @@ fn the_oldest_is_served_first_though_others_always_wait_in_a_better_region() {
     table.start("first eu", attacker("first eu", "eu"));
     table.start("lone us", attacker("lone us", "us"));
     for n in 0..COMES {
-        // Twice as many attackers as defenders, so that the line of those in the better region only grows.
+        // Twice as many attackers as defenders, so that the queue for the better region only grows.
         for of in ["a", "b"] {
             let name = format!("eu {n}{of}");
             table.start(&name, attacker(&name, "eu"));

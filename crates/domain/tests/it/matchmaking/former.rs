@@ -1,4 +1,4 @@
-//! Hooks that form matches: about whom they are asked, when, and what becomes of an answer that is partly wrong.
+//! Hooks that form matches: which tickets they are asked about, when, and how a partly wrong answer is handled.
 
 use sortie_domain::ids::{QueueId, TicketId};
 use sortie_domain::machine::Machine as _;
@@ -15,7 +15,7 @@ fn formed(on_failure: OnFailure) -> Queue {
     }
 }
 
-/// The rounds that were begun since this was last asked: queue, number, tickets.
+/// The rounds that began since the last call: queue, number, tickets.
 fn rounds(table: &mut Table) -> Vec<(QueueId, u64, Vec<TicketId>)> {
     let effects = std::mem::take(&mut table.effects).into_iter();
     let rounds = effects.filter_map(|effect| match effect {
@@ -48,7 +48,7 @@ fn two_tickets_that_come_one_after_the_other_are_asked_about_together() {
     table.tick();
     let (round, asked) = only(&rounds(&mut table));
     assert_eq!(asked, ["ann"]);
-    // The second comes while the hook thinks about the first.
+    // The second arrives while the hook is working on the first.
     table.solo("bob");
     table.tick();
     assert!(rounds(&mut table).is_empty(), "one question at a time");
@@ -105,7 +105,7 @@ fn a_hook_that_has_failed_is_asked_again_later_each_time() {
         assert!(rounds(&mut table).is_empty(), "{pause}");
         table.advance(std::time::Duration::from_millis(200));
     }
-    // A success makes good for all failures.
+    // One success resets all failures.
     answer(&mut table, 4, Some(vec![pair("ann", "bob")]));
     assert_eq!(table.formed().len(), 1);
     rounds(&mut table);
@@ -125,7 +125,7 @@ fn more_tickets_than_a_question_holds_are_asked_about_in_turns() {
         table.solo(who);
     }
     table.advance(secs(1));
-    // One page after the other at once, and all of them again after the interval.
+    // One page after the other immediately, and all of them again after the interval.
     let pages = [(&names[..FORM_BATCH], 150), (&names[FORM_BATCH..], 5_150), (&names[..FORM_BATCH], 150)];
     for (expected, pause) in pages {
         let (round, asked) = only(&rounds(&mut table));
@@ -155,7 +155,7 @@ fn many_rounds_begin_over_several_ticks_in_turn() {
     for (queue, round, _) in open {
         table.ok(Command::MatchesFormed { queue, round, matches: Some(Vec::new()) });
     }
-    // All of them are due again at one moment.
+    // All of them are due again at the same time.
     table.now += 5_000;
     let mut asked = std::collections::BTreeSet::new();
     for _ in 0..100 {
@@ -205,8 +205,8 @@ fn a_malformed_match_is_ignored_alone_and_remembered() {
     assert_eq!((last.answer.round, last.answer.count), (2, 1));
 }
 
-/// A thousand queues may have open rounds of a thousand tickets each at a start: what is to be done names rounds only, and
-/// their tickets are read when the hook is called.
+/// A thousand queues may have open rounds of a thousand tickets each at a start: effects only name rounds, and their
+/// tickets are read when the hook is called.
 #[test]
 fn the_tickets_of_a_round_are_read_when_its_hook_is_called() {
     let mut table = Table::with(formed(OnFailure::Refuse));
@@ -225,7 +225,7 @@ fn the_tickets_of_a_round_are_read_when_its_hook_is_called() {
         let tickets = table.maker.asked_about(&queue, round)?;
         Some(tickets.into_iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>())
     };
-    // Who has left is not asked about; who has come since is, in the next round.
+    // Tickets that have left are not asked about; new ones are, in the next round.
     table.cancel("bob");
     table.solo("dan");
     assert_eq!(asked(&table, 1), Some(vec!["ann".to_owned(), "cat".to_owned()]));
@@ -234,7 +234,7 @@ fn the_tickets_of_a_round_are_read_when_its_hook_is_called() {
     assert_eq!(asked(&table, 1), None, "it is over");
     table.tick();
     assert_eq!(asked(&table, 2).map(|asked| asked.len()), Some(3));
-    // After a restart as well.
+    // The same after a restart.
     table.restart();
     assert_eq!(asked(&table, 2).map(|asked| asked.len()), Some(3));
 }

@@ -1,4 +1,4 @@
-//! Five genres as configurations, each with a crowd that comes over some time.
+//! Five genres as configurations, each with a crowd that arrives over some time.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ fn party(random: &mut Random, n: u32, size: u32) -> TicketSpec {
     far_from(&[("eu", eu), ("us", us), ("asia", 160)], rated(rating, spec(&names)))
 }
 
-/// So many tickets over so many seconds; then two minutes more. The share of them that found a match.
+/// This many tickets over this many seconds; then two minutes more. Returns the share of them that found a match.
 fn crowd(table: &mut Table, tickets: u32, seconds: u64, sizes: &[u32]) -> f64 {
     let mut random = Random(42);
     for n in 0..tickets {
@@ -61,7 +61,7 @@ fn crowd(table: &mut Table, tickets: u32, seconds: u64, sizes: &[u32]) -> f64 {
     found as f64 / f64::from(tickets)
 }
 
-/// What each match's tickets must have held to: the spread of ratings, and the worst latency in its region.
+/// The limits that each match's tickets must have met: the spread of ratings, and the worst latency in its region.
 fn quality(table: &Table) -> Vec<(f64, u32, Vec<usize>)> {
     let formations = table.maker.formations().map(|formation| {
         let specs: Vec<_> = formation

@@ -67,7 +67,7 @@ fn a_hook_says_what_its_players_are_worth() {
     table.restart();
     let rating = |table: &Table| table.find("ann").spec.players().next().unwrap().ratings["mmr"];
     assert_eq!(rating(&table), 1_500.0);
-    // What a hook has changed is no other order.
+    // Changes by a hook do not make it a different order.
     let again = table.ok(Command::Start { id: None, spec: order });
     assert_eq!(again, Reply::Started { ticket: ticket_id("ann") });
 
@@ -272,7 +272,7 @@ fn a_hook_forms_matches_of_the_tickets_it_is_given() {
     let Reply::Formed { taken, ignored, .. } = table.ok(formed) else { panic!() };
     assert_eq!((taken, ignored.len()), (1, 4), "{ignored:?}");
     assert_eq!(table.together(), [ids(&["ann", "cat"])]);
-    // Said twice, it counts once.
+    // Repeating it counts only once.
     table.done(Command::MatchesFormed { queue: queue_id("q"), round: number, matches });
     assert_eq!(table.formed().len(), 1);
     table.tick();
@@ -317,7 +317,7 @@ fn a_validated_ticket_that_does_not_fit_its_queue_fails() {
     assert_eq!(table.status("duo"), Status::Failed);
 }
 
-/// Nothing of what is left out is forgotten.
+/// Nothing that is left out is forgotten.
 #[test]
 fn an_answer_that_names_too_many_tickets_is_taken_in_part_and_the_rest_is_asked_about_again() {
     let mut table = Table::with(hooked(vec![outside("f", HookPoint::FormMatch, OnFailure::Refuse)]));
@@ -368,7 +368,7 @@ fn one_hook(id: &str) -> Queue {
 
 #[test]
 fn a_ticket_that_a_hook_moves_goes_through_the_hooks_of_its_new_queue() {
-    // The hook of the new queue may have the same name: it is another one.
+    // The hook of the new queue may have the same name: it is a different one.
     for name in ["door", "other"] {
         let hooks = vec![Hook::PartyMembership, outside(name, HookPoint::ValidateTicket, OnFailure::Refuse)];
         let mut table = Table::configured(settings([("q", one_hook("door")), ("vip", hooked(hooks))]));
@@ -419,7 +419,7 @@ fn a_queue_that_is_taken_away_keeps_its_hooks_for_the_tickets_that_it_has() {
     table.tick();
     let properties = table.formation().spec.properties.clone();
     assert!(properties.text().unwrap().contains(r#""teams":[["ann"],["bob"]]"#), "{properties:?}");
-    // Its failure counts as it was configured.
+    // The configured default is used for its failure.
     validated(&mut table, "cat", "second", TicketVerdict::Failed);
     assert_eq!(table.status("cat"), Status::Failed);
 }

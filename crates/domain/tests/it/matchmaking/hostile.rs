@@ -1,4 +1,4 @@
-//! What one player sends costs the others next to nothing: work is counted, and what is too much is left for later.
+//! What one player sends costs the others next to nothing: work is counted, and excess work is left for later.
 
 use sortie_domain::ids::MatchId;
 use sortie_domain::matchmaking::Command;
@@ -15,7 +15,7 @@ fn expression(expression: &str) -> Rule {
     Rule::new("expression", kind)
 }
 
-/// An array of so many bytes, which takes far more as a tree.
+/// An array of this many bytes, which takes far more as a tree.
 fn array(bytes: usize) -> String {
     format!("[{}1]", "1,".repeat(bytes / 2 - 2))
 }
@@ -85,7 +85,7 @@ fn blocked_players_are_kept_apart_however_long_the_lists() {
         ratings: Default::default(),
         players: (0..999).map(|n| player_id(&format!("x{n}"))).chain([player_id(player)]).collect(),
     };
-    // Neither where somebody plays whom she blocks, nor where she plays already.
+    // Neither where a blocked player plays, nor where she plays already.
     table.done(Command::OfferSeats { offer: offer("m1", "bob") });
     table.tick();
     assert_eq!(table.status("ann"), Status::InProgress);
@@ -95,7 +95,7 @@ fn blocked_players_are_kept_apart_however_long_the_lists() {
     assert_eq!(table.status("ann"), Status::FindingServer);
 }
 
-/// What a look at one ticket costs counts; those whose turn does not come are looked at in the next ticks.
+/// Looking at a ticket counts as work; tickets whose turn does not come are looked at in the next ticks.
 #[test]
 fn large_tickets_take_ticks_of_their_own_and_all_get_their_match() {
     let mut table = Table::with(Queue { rules: vec![equal("map")], ..Queue::default() });

@@ -1,4 +1,4 @@
-//! Tickets that are called off unless their clients renew them.
+//! Tickets that are cancelled unless their clients renew them.
 
 use core::time::Duration;
 
@@ -27,7 +27,7 @@ fn is_abandoned(table: &Table, id: &str) -> bool {
     )
 }
 
-/// Lets time pass until right before `ttl` is over, sees that it lives, and then that it does not.
+/// Advances time to right before `ttl` is over, checks that the ticket is alive, and then that it is not.
 fn lives_for(table: &mut Table, id: &str, ttl: Duration) {
     table.advance(ttl - MILLISECOND);
     assert!(!table.find(id).is_over(), "{id} lives");
@@ -133,7 +133,7 @@ fn an_outage_calls_nobody_off() {
     table.advance(secs(9));
     table.restart();
     table.now += 15_000;
-    // Whatever comes first after a restart wakes the machine.
+    // The first input after a restart wakes the machine.
     table.advance(Duration::ZERO);
     lives_for(&mut table, "ann", secs(10));
 }

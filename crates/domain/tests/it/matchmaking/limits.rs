@@ -35,7 +35,7 @@ fn what_is_too_much_of_a_ticket_is_refused() {
     );
 }
 
-/// The work of one tick is bounded, and what is left over is done next, the oldest first.
+/// The work of one tick is bounded, and the rest is done in the next, oldest first.
 #[test]
 fn a_crowd_takes_several_ticks_and_nobody_is_passed_by() {
     let mut table = Table::with(Queue { rules: vec![equal("map")], ..Queue::default() });

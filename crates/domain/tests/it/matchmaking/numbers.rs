@@ -1,4 +1,4 @@
-//! Numbers are equal when their values are, whole ones exactly; and they go through as they came.
+//! Numbers are equal when their values are, whole ones exactly; and they are passed on unchanged.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ const EQUAL: [(&str, &str); 7] = [
     ("123456789012345678901234567890", "123456789012345678901234567890"),
     ("-5", "-50e-1"),
 ];
-/// Of which the last differ beyond what 64 bits hold.
+/// The last ones only differ beyond 64 bits.
 const DIFFERENT: [(&str, &str); 5] = [
     ("76561197980428154", "76561197980428155"),
     ("9007199254740992", "9007199254740993"),
@@ -81,7 +81,7 @@ fn numbers_are_equal_when_their_values_are() {
             assert!(seated(required_rule(), one, other), "{one} {other}");
         }
     }
-    // Within an expression, what is written with a point is the nearest double.
+    // Within an expression, a number with a point is the nearest double.
     assert!(matched(equal_rule(), "76561197980428154", "76561197980428154.0"));
     for (at, (one, other)) in DIFFERENT.into_iter().enumerate() {
         for (one, other) in [(one, other), (other, one)] {

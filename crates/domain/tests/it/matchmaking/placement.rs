@@ -1,5 +1,5 @@
-//! What forms, and within how many ticks: mixed parties, large teams, outliers, pairs that are dear to compare, numbers far
-//! apart. The bounds are those that docs/matchmaking.md states.
+//! Which matches form, and within how many ticks: mixed parties, large teams, outliers, pairs that are expensive to
+//! compare, numbers far apart. The bounds are those that docs/matchmaking.md states.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use sortie_domain::matchmaking::settings::{About, Measure, Need, Queue, Rule, Ru
 
 use super::table::{Table, ids, player_id, rated, secs, spec, ticket_id, with_properties};
 
-/// Ticks within which everything that one turn of a search finds is there.
+/// Ticks within which every match that one turn of a search finds is there.
 const AT_ONCE: usize = 2;
-/// Ticks within which a match is there of which every pair is compared by expressions.
+/// Ticks within which a match is there if all its pairs must be compared by expressions.
 const COMPARED: usize = 20;
 
 pub(crate) fn queue(teams: u32, players_per_team: u32, rules: Vec<Rule>) -> Queue {
@@ -66,7 +66,7 @@ impl Table {
         panic!("{} matches, and not {matches}", self.formed().len());
     }
 
-    /// Waits for all that can be formed, and gives how many matches that were, and how many of their tickets are of each
+    /// Waits until all possible matches are formed, and returns their number, and how many of their tickets are of each
     /// size.
     fn settled(&mut self, ticks: usize) -> (usize, BTreeMap<usize, usize>) {
         self.advance(Duration::from_millis(100 * ticks as u64));
@@ -81,7 +81,7 @@ impl Table {
 
 #[test]
 fn parties_that_combine_with_nobody_hide_nobody() {
-    // Two fives are a match, and no four is in any: there are no solos.
+    // Two fives are a match, and fours are in none: there are no solos.
     let mut table = Table::with(queue(2, 5, vec![]));
     table.parties("four", 13, 4);
     table.tick();
@@ -123,7 +123,7 @@ fn parties_hide_nobody_where_teams_have_to_be_even() {
     table.tick();
     table.parties("five", 40, 5);
     assert_eq!(table.settled(4), (20, BTreeMap::from([(5, 40)])));
-    // And where numbers have to be near, or players are looked at.
+    // The same if numbers must be close, or players are looked at.
     let kinds = [
         distance(100.0),
         Rule::new("blocked", RuleKind::NotBlocked),
@@ -152,7 +152,7 @@ fn an_outlier_keeps_nobody_else_from_playing() {
     assert_eq!(table.status("out"), Status::InProgress);
     let order: Vec<String> = table.together().into_iter().flatten().collect();
     assert_eq!(order, (0..60).map(|n| format!("p{n:02}")).collect::<Vec<_>>(), "by age");
-    // One like it, and those who are between, and it is the first to play: two stars and eight others are even.
+    // A second star arrives, with players in between, and the first one plays: two stars and eight others are even.
     for n in 0..8 {
         let name = format!("q{n}");
         table.start(&name, rated(1_500.0, spec(&[&name])));
@@ -163,7 +163,7 @@ fn an_outlier_keeps_nobody_else_from_playing() {
     assert_eq!(table.status("out"), Status::FindingServer);
 }
 
-/// Outliers of several kinds, one after the other, and a party among them.
+/// Outliers of several kinds, one after the other, including a party.
 #[test]
 fn several_outliers_keep_nobody_else_from_playing() {
     for (outliers, size) in [([3_000.0, 4_500.0, 100.0], 1), ([2_600.0, 9_000.0, 20.0], 2)] {
@@ -205,7 +205,7 @@ fn matches_of_which_every_pair_is_compared_form() {
     }
 }
 
-/// One who is blocked by the first is left out, and all others play.
+/// One player is blocked by the first and is left out, and all others play.
 #[test]
 fn large_matches_do_without_whom_somebody_has_blocked() {
     let mut table = Table::with(queue(1, 60, vec![Rule::new("blocked", RuleKind::NotBlocked)]));
@@ -252,7 +252,7 @@ fn two_with_one_code_find_each_other_behind_any_number_of_others() {
     }
 }
 
-/// The same where no index helps: it is found by going on, also when those between have left.
+/// The same without help from an index: the search finds it by continuing, even if tickets in between have left.
 #[test]
 fn partners_are_found_behind_others_that_no_index_leaves_out() {
     let by_code = "contains(ticket.properties.code, candidate.properties.code)";
@@ -317,7 +317,7 @@ fn large_teams_form_at_once() {
 
 #[test]
 fn large_teams_of_mixed_parties_form_where_the_sizes_allow_it() {
-    // (teams, players of one, tickets by count and size, how many matches that makes)
+    // (teams, players per team, tickets by count and size, number of possible matches)
     type Case = (u32, u32, &'static [(usize, usize)], usize);
     let cases: [Case; 8] = [
         (2, 250, &[(60, 4), (40, 5), (60, 1)], 1),
@@ -366,7 +366,7 @@ fn tickets_whose_distance_has_relaxed_find_each_other_at_any_distance() {
         table.advance(Duration::from_millis(59_000));
         for n in 0..between {
             let name = format!("p{n}");
-            // More than 50 from one another, where there is room for that.
+            // More than 50 from one another, if there is room for that.
             let rating = 10_000.0 / f64::from(between + 1) * f64::from(n + 1);
             let rating = if between > 104 { 1_000.0 * f64::from(n + 20) } else { rating };
             table.start(&name, rated(rating, spec(&[&name])));
@@ -396,7 +396,7 @@ fn one_that_has_relaxed_plays_with_one_near_that_has_not() {
     assert_eq!(table.together(), [ids(&["old", "near"])]);
 }
 
-/// A search that goes on is told, and forgotten with its ticket, with other rules and with the process.
+/// A continuing search is reported, and is forgotten with its ticket, with other rules and with the process.
 #[test]
 fn searches_that_go_on_are_told_and_end_with_their_tickets() {
     let never = pair("contains(ticket.properties.code, candidate.properties.code)", Need::Required);
@@ -425,7 +425,7 @@ fn searches_that_go_on_are_told_and_end_with_their_tickets() {
     assert_eq!(table.formed().len(), 500);
 }
 
-/// A pair that a queue of single players has no room for any more hides nobody.
+/// A pair for which a queue of single players no longer has room hides nobody.
 #[test]
 fn tickets_too_large_for_the_queue_hide_nobody() {
     let mut table = Table::with(queue(2, 2, vec![]));
@@ -438,7 +438,7 @@ fn tickets_too_large_for_the_queue_hide_nobody() {
     assert_eq!(table.maker.unfinished_searches(), 0);
 }
 
-/// What comes has its turn beside searches that go on, and they have theirs beside what comes.
+/// New tickets have their turn besides continuing searches, and vice versa.
 #[test]
 fn neither_searches_that_go_on_nor_tickets_that_come_starve_the_others() {
     let mut table = Table::with(queue(
@@ -449,7 +449,7 @@ fn neither_searches_that_go_on_nor_tickets_that_come_starve_the_others() {
     table.parties("p", 60, 1);
     table.tick();
     assert_eq!(table.formed().len(), 0, "this takes a while");
-    // Meanwhile as many come at once as a tick can look at.
+    // At the same time, as many arrive at once as a tick can look at.
     for wave in 0..COMPARED {
         table.parties(&format!("w{wave}-"), 100, 1);
         table.advance(Duration::from_millis(100));

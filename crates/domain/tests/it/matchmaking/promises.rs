@@ -1,5 +1,5 @@
-//! What docs/matchmaking.md promises, for any pool: compared with trying everything, by code that shares nothing with the
-//! matchmaker's.
+//! What docs/matchmaking.md promises, for any pool: compared with trying everything, by code that shares nothing with
+//! the matchmaker's.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use sortie_testkit::oracle::{MAX_TICKETS, legal_match, max_matches};
 use super::placement::{balance, party, queue};
 use super::table::{Table, player_id, rated, with_properties};
 
-/// Ticks after which everything that is promised at once is there.
+/// Ticks after which everything that is promised immediately is there.
 const AT_ONCE: u64 = 2;
 /// Ticks within which the exact promise for small pools holds.
 const SMALL: u64 = 10;
@@ -71,7 +71,7 @@ fn waiting(table: &Table) -> Vec<Ticket> {
     tickets.filter(|ticket| ticket.state == TicketState::Waiting).collect()
 }
 
-/// Whether ten players can be put into two teams of five whose averages are so near.
+/// Whether ten players can be divided into two teams of five whose averages differ by at most this.
 fn can_be_even(ratings: &[f64], most: f64) -> bool {
     let all: f64 = ratings.iter().sum();
     (0..1_u32 << ratings.len()).filter(|bits| bits.count_ones() == 5).any(|bits| {
@@ -105,7 +105,7 @@ proptest! {
         prop_assert_eq!(table.maker.unfinished_searches(), 0, "everything in reach was tried");
     }
 
-    /// Many parties of all sizes: as long as the sizes of those who wait fill the teams, a match forms.
+    /// Many parties of all sizes: while the sizes of the waiting tickets fill the teams, a match forms.
     #[test]
     fn of_many_parties_all_that_sizes_allow_form(
         (teams, size) in select(vec![(2_u32, 5_u32), (2, 4), (3, 4), (4, 5), (1, 10), (2, 8), (6, 4)]),
@@ -130,7 +130,7 @@ proptest! {
         prop_assert_eq!(max_matches(teams as usize, size as usize, &left), 0, "{:?}", left);
     }
 
-    /// Of those who wait, no ten that are next to one another in rating can be put into even teams.
+    /// No ten waiting tickets that are neighbours in rating can be divided into even teams.
     #[test]
     fn neighbours_in_rating_that_can_be_even_play(
         ratings in proptest::collection::vec(select(vec![0_u32, 100, 110, 130, 700, 705, 720, 1_500, 1_510, 4_000]), 10..50),
@@ -156,11 +156,11 @@ proptest! {
     }
 }
 
-/// Within which ten of 120 form who have not blocked one another; see `docs/matchmaking.md`.
+/// Ticks within which ten of 120 players who have not blocked one another form a match; see `docs/matchmaking.md`.
 const MAX_TICKS_AMONG_BLOCKED: u64 = 2;
 
-/// Ticks until ten of so many find one another who have not blocked one another, where of each two others about `blocked` of
-/// 100 are kept apart by a block.
+/// The number of ticks until ten of this many players who have not blocked one another find one another, with about
+/// `blocked` in 100 pairs kept apart by a block.
 fn ticks_among_blocked(players: u64, blocked: u64) -> Option<u64> {
     let mut table = Table::with(queue(2, 5, vec![Rule::new("blocked", RuleKind::NotBlocked)]));
     // All over the queue, so that they are neither the oldest nor the youngest.
@@ -181,7 +181,7 @@ fn ticks_among_blocked(players: u64, blocked: u64) -> Option<u64> {
     })
 }
 
-/// Dense lists of blocked players keep nobody from playing who can, nor delay them.
+/// Dense lists of blocked players neither prevent nor delay possible matches.
 #[test]
 fn those_who_have_not_blocked_one_another_play_however_many_others_have() {
     for players in [30, 60, 120] {

@@ -1,4 +1,4 @@
-//! What holds whatever happens, on random players, parties, cancels, failures and crashes.
+//! Invariants on random players, parties, cancels, failures and crashes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::table::{
     with_properties,
 };
 
-/// A wish for a ticket: its players are those who are free.
+/// A wish for a ticket: its players are taken from the free ones.
 #[derive(Clone, Debug)]
 struct Wish {
     size: usize,
@@ -79,7 +79,7 @@ fn queues() -> impl Strategy<Value = Queue> {
     })
 }
 
-/// What happens next; indexes choose among what there is.
+/// What happens next; indexes choose among the existing things.
 #[derive(Clone, Debug)]
 enum Play {
     Start(Wish),
@@ -167,7 +167,7 @@ impl Game {
             Play::Restart => self.table.restart(),
             other => {
                 if let Some(command) = self.command(&other) {
-                    // Some are refused: that leaves no trace, as the table sees to.
+                    // Some are refused: the table checks that this leaves no trace.
                     let before = self.table.log.len();
                     if self.table.ask(command).is_err() {
                         assert_eq!(self.table.log.len(), before);
@@ -232,7 +232,7 @@ impl Game {
         Some((id, who.get(players).clone()))
     }
 
-    /// What a hook that was asked says.
+    /// The verdict of a hook that was asked.
     fn outcome(&self, which: Index, what: u8) -> Option<Command> {
         let snapshot = self.table.maker.snapshot();
         let mut asked: Vec<Command> = Vec::new();
@@ -281,7 +281,8 @@ fn config() -> ProptestConfig {
 proptest! {
     #![proptest_config(config())]
 
-    /// No legal match exists for longer than a tick: what trying everything finds, the matchmaker has found.
+    /// No legal match exists for longer than a tick: the matchmaker has found everything that an exhaustive search
+    /// finds.
     #[test]
     fn no_match_is_overlooked(queue in queues(), plays in proptest::collection::vec(play(), 1..40)) {
         let mut game = Game::new(queue.clone());
@@ -302,8 +303,8 @@ proptest! {
         prop_assert_eq!(game.table.maker.cut_searches(), 0);
     }
 
-    /// With hooks, acceptance and free seats, through crashes: nobody is lost, nobody is in two matches, and what players
-    /// hear makes sense.
+    /// With hooks, acceptance and free seats, through crashes: nobody is lost, nobody is in two matches, and players
+    /// hear consistent statuses.
     #[test]
     fn nobody_is_lost(
         queue in queues(),
@@ -323,7 +324,7 @@ proptest! {
             game.play(play);
             check_players(&game.table.maker);
         }
-        // In the end everything comes to an end.
+        // Everything ends eventually.
         game.table.advance(secs(600));
         for match_id in game.table.maker.formations().map(|formation| formation.id.clone()).collect::<Vec<_>>() {
             game.table.ready(&match_id);
@@ -337,8 +338,8 @@ proptest! {
         check_matches(&game.table)?;
     }
 
-    /// The same tickets at the same times give the same matches, and an order of commands within one tick that does not
-    /// change the tickets' order does not either.
+    /// The same tickets at the same times give the same matches, and so does a different order of commands within one
+    /// tick that keeps the tickets' order.
     #[test]
     fn the_same_tickets_give_the_same_matches(queue in queues(), wishes in proptest::collection::vec(wish(3), 1..30)) {
         let run = |restart: bool| {
@@ -359,7 +360,7 @@ proptest! {
         prop_assert_eq!(run(false), run(true), "a restart changes nothing");
     }
 
-    /// Who waits longer goes first: nobody takes a partner from a ticket that has waited longer and could have had it.
+    /// Longer waits go first: no ticket takes a partner that a longer-waiting ticket could have had.
     #[test]
     fn the_oldest_go_first(distance in 0..3_u32, wishes in proptest::collection::vec((wish(1), 0..300_u64), 1..40)) {
         let kind = RuleKind::Distance {
@@ -400,7 +401,7 @@ proptest! {
         }
     }
 
-    /// Settings may change at any time: no ticket is lost by it.
+    /// Settings may change at any time without losing a ticket.
     #[test]
     fn reconfiguration_loses_nobody(one in queues(), other in queues(), wishes in proptest::collection::vec(wish(1), 1..20)) {
         let mut game = Game::new(one.clone());
@@ -434,7 +435,7 @@ enum Change {
 }
 
 proptest! {
-    /// In force is the newest of: a file that was edited, a change at run time. A restart is neither.
+    /// The newest is in force: an edited file, or a change at run time. A restart is neither.
     #[test]
     fn the_last_change_is_in_force(changes in proptest::collection::vec(prop_oneof![
         (1..4_u64).prop_map(Change::File), (1..4_u64).prop_map(Change::AtRunTime), Just(Change::Restart),
@@ -455,7 +456,7 @@ proptest! {
                 }
                 Change::Restart => {
                     table.restart();
-                    // What every start does.
+                    // Every start does this.
                     let events = table.log.len();
                     table.done(Command::Configure { settings: with(file) });
                     prop_assert_eq!(table.log.len(), events);
@@ -466,7 +467,7 @@ proptest! {
     }
 }
 
-/// In order: waiting and finding a server take turns, then one end at most.
+/// In order: waiting and finding a server alternate, followed by at most one end.
 fn check_heard(heard: &[Status]) -> Result<(), TestCaseError> {
     prop_assert_eq!(heard.first(), Some(&Status::InProgress), "{:?}", heard);
     for pair in heard.windows(2) {
@@ -477,7 +478,7 @@ fn check_heard(heard: &[Status]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// No player was ever in two matches at once, by the log alone.
+/// No player was ever in two matches at once, judging by the log alone.
 fn check_matches(table: &Table) -> Result<(), TestCaseError> {
     let mut inside: BTreeMap<TicketId, MatchId> = BTreeMap::new();
     for record in &table.log {

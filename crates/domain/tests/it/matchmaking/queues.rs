@@ -83,7 +83,7 @@ fn a_ticket_that_expires_gets_whoever_is_there_where_the_queue_says_so() {
         table.advance(secs(30));
         table.solo("d");
         table.advance(secs(31));
-        // Three against one: teams of one size there are none.
+        // Three against one: teams of equal size are impossible.
         assert_eq!(table.formed().len(), formed, "{action:?}");
         let status = if formed == 1 { Status::FindingServer } else { Status::TimedOut };
         assert_eq!(table.status("trio"), status);

@@ -1,4 +1,4 @@
-//! What nobody may say of themselves, because a queue's rules judge by it.
+//! Data that players may not state themselves, because a queue's rules judge by it.
 
 use sortie_domain::matchmaking::Rated;
 use sortie_domain::matchmaking::model::TicketSpec;

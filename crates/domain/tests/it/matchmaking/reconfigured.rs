@@ -1,4 +1,4 @@
-//! Queues that change while tickets wait, and a process that is new to them: how much one step does, and in which order.
+//! Queues that change while tickets wait, and a restarted process: how much one step does, and in which order.
 
 use sortie_domain::ids::MatchId;
 use sortie_domain::machine::{Machine, Moment, Step};
@@ -10,12 +10,12 @@ use sortie_domain::properties::Properties;
 use super::rules::equal;
 use super::table::{Table, queue_id, secs, settings, spec, with_properties};
 
-/// Tickets that wait, many times what one tick looks at.
+/// Number of waiting tickets, many times what one tick looks at.
 const MANY: usize = 6_000;
 /// More tickets than one tick looks at.
 const MAX_OF_A_TICK: usize = 1_000;
 
-/// Each on a map of its own, so that nobody plays.
+/// Each on a different map, so that nobody plays.
 fn maps() -> Queue {
     Queue { rules: vec![equal("map")], ticket_expiration: secs(3_600), ..Queue::default() }
 }
@@ -43,14 +43,14 @@ fn crowd(queue: Queue) -> Table {
     table
 }
 
-/// One tick only, though more is due.
+/// Only one tick, though more is due.
 fn one_tick(table: &mut Table) {
     let (at, mut step) = (Moment { now: table.time(), entropy: [7, table.log.len() as u64] }, Step::new());
     table.maker.tick(at, &mut step);
     table.log.append(&mut step.records);
 }
 
-/// Ticks until everything has been looked at, each of which does some of it and none too much.
+/// The number of ticks until everything has been looked at; each must do some of it and none too much.
 fn look_at_all(table: &mut Table) -> usize {
     let mut ticks = 0;
     while table.maker.backlog() > 0 {
@@ -96,7 +96,7 @@ fn queues_whose_rules_are_the_same_are_left_alone() {
     let other = Queue { teams: 1, players_per_team: 2, ..Queue::default() };
     table.done(Command::Reconfigure { settings: settings([("q", maps()), ("other", other)]) });
     assert_eq!(table.maker.backlog(), 0);
-    // Nor does it matter that a queue is closed.
+    // Closing a queue makes no difference either.
     table.done(Command::Reconfigure { settings: settings([("other", Queue::default())]) });
     assert_eq!(table.maker.backlog(), 0);
 }
@@ -146,7 +146,7 @@ fn under_other_rules_the_oldest_are_matched_first() {
     assert_eq!(table.status("late"), Status::InProgress);
 }
 
-/// Tickets that have entered under the old rules are not found under the new ones before they have entered under them.
+/// Tickets that entered under the old rules are not found under the new ones before they have entered again.
 #[test]
 fn nobody_is_matched_by_rules_that_are_gone() {
     let mut table = Table::with(Queue { ticket_expiration: secs(3_600), ..Queue::default() });

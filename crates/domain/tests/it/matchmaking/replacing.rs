@@ -1,4 +1,4 @@
-//! Tickets that take the places of others: a party that somebody leaves or joins keeps its place.
+//! Tickets that replace others: a party that a player leaves or joins keeps its place.
 
 use sortie_domain::ids::IdempotencyKey;
 use sortie_domain::machine::Machine as _;
@@ -14,7 +14,7 @@ use super::table::{
     with_properties,
 };
 
-/// For `old`, in queue `q`, led by the first of them.
+/// Replaces `old`, in queue `q`, led by the first of them.
 fn instead(old: &str, players: &[&str]) -> TicketSpec {
     let leader = players.first().map(|id| player_id(id));
     TicketSpec { replaces: Some(ticket_id(old)), leader, ..spec(players) }
@@ -86,7 +86,7 @@ fn a_party_that_somebody_joins_is_matched_before_those_who_came_after_it() {
     assert_eq!(table.together(), [ids(&["second", "two"])]);
 }
 
-/// What it demands goes on from the wait of the old one, at once.
+/// Its demands continue from the wait of the old ticket, immediately.
 #[test]
 fn widening_goes_on() {
     let skill =
@@ -146,7 +146,7 @@ fn a_place_goes_on_with_the_leader_or_half_of_the_players() {
     assert!(was_replaced(&table, "five"), "three of five are more than half");
     table.start("leader", instead("three", &["y", "x"]));
     assert!(was_replaced(&table, "three"));
-    // A ticket that nobody leads goes on with half of its players.
+    // A ticket without a leader continues with half of its players.
     table.start("pair", spec(&["m", "n"]));
     table.start("half", instead("pair", &["n"]));
     assert!(was_replaced(&table, "pair"));
@@ -199,7 +199,7 @@ fn hooks_look_at_the_new_ticket_and_the_place_waits_for_them() {
     agree(&mut table, "young");
     table.advance(secs(3));
     table.start("new", instead("old", &["ann"]));
-    // It is asked about the old one no more.
+    // The hook is no longer asked about the old one.
     agree(&mut table, "old");
     assert!(matches!(table.find("new").state, TicketState::Validating(_)));
     let asked = table.maker.outstanding();
@@ -210,7 +210,7 @@ fn hooks_look_at_the_new_ticket_and_the_place_waits_for_them() {
     agree(&mut table, "new");
     let told = table.maker.explain(&ticket_id("new"), table.time()).unwrap();
     assert_eq!((told.ahead, told.waited), (Some(0), secs(3)));
-    // One that a hook looks at is replaced as well.
+    // A ticket that a hook is checking can be replaced as well.
     table.start("newer", instead("new", &["ann", "dan"]));
     table.start("newest", instead("newer", &["ann"]));
     agree(&mut table, "newest");
@@ -230,7 +230,7 @@ fn a_larger_party_goes_on_in_the_queue_of_its_size() {
     assert_eq!((table.find("new").queue.as_str(), age(table.find("new"))), ("two", before));
 }
 
-/// In several queues, each ticket is replaced for itself, also while it is on hold.
+/// In several queues, each ticket is replaced on its own, even while it is on hold.
 #[test]
 fn a_ticket_on_hold_is_replaced_and_the_time_on_hold_does_not_count() {
     let queue =
@@ -263,7 +263,7 @@ fn places_are_taken_over_a_limited_number_of_times() {
     table.refused("too_many", order(instead(last.as_str(), &["ann"])));
 }
 
-/// What expressions said of the old ticket is not said of the new one, though they have one place.
+/// Cached expression results of the old ticket are not used for the new one, though they share a place.
 #[test]
 fn the_new_ticket_is_judged_anew() {
     let expression = "candidate.properties.level < `5` || ticket.properties.level > `90`".to_owned();
@@ -280,7 +280,7 @@ fn the_new_ticket_is_judged_anew() {
     assert_eq!(table.together(), [ids(&["new", "bob"])]);
 }
 
-/// A party that came back from a match and then lost a member is still told why it is back.
+/// A party that returned from a match and then lost a member still hears why it is back.
 #[test]
 fn a_ticket_that_replaces_one_that_came_back_knows_from_which_match() {
     let mut table = Table::with(Queue { players_per_team: 2, ..Queue::default() });

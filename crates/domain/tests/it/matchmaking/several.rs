@@ -1,4 +1,4 @@
-//! Players who wait in several queues: the first match wins, and a match that comes to nothing costs nobody a place.
+//! Players who wait in several queues: the first match wins, and a dissolved match costs nobody their place.
 
 use sortie_domain::ids::MatchId;
 use sortie_domain::matchmaking::model::{CancelCause, SeatOffer, Status, TicketEnd, TicketSpec, TicketState};
@@ -23,7 +23,7 @@ fn of(queue: &str, players: &[&str]) -> TicketSpec {
     TicketSpec { queue: queue_id(queue), ..spec(players) }
 }
 
-/// A ticket in `r`, of a name of its own.
+/// A ticket in `r` with its own name.
 fn also(table: &mut Table, who: &str) -> String {
     let id = format!("{who} in r");
     table.start(&id, of("r", &[who]));
@@ -59,7 +59,7 @@ fn a_player_waits_in_as_many_queues_as_are_allowed_and_once_in_each() {
     table.cancel("two");
     assert_eq!(table.status("ann"), Status::InProgress, "the other one stays");
     table.start("three", of("s", &["ann"]));
-    // With a smaller number nobody is sent away.
+    // With a smaller number, existing tickets stay.
     let fewer =
         Settings { queues_per_player: 1, ..settings([("q", queue()), ("r", queue()), ("s", queue())]) };
     table.done(Command::Reconfigure { settings: fewer });
@@ -84,7 +84,7 @@ fn the_first_match_wins_and_the_others_end_when_the_players_can_connect() {
     let told = table.maker.explain(&ticket_id(&other), table.time()).unwrap();
     assert!(told.on_hold && told.ahead.is_none() && told.expires_at.is_none(), "{told:?}");
     assert!(words::summary(&told, table.time()).starts_with(words::ON_HOLD));
-    // Somebody comes who would do.
+    // A suitable player arrives.
     table.start("cat", of("r", &["cat"]));
     table.advance(secs(200));
     assert!(is_on_hold(&table, &other), "it does not expire");
@@ -256,7 +256,7 @@ fn a_hook_sends_nobody_twice_into_one_queue() {
     assert_eq!(table.status(&other), Status::Failed);
     let state = format!("{:?}", table.find(&other).state);
     assert!(state.contains("player ann is in ticket ann"), "{state}");
-    // Those that are built in are no exception.
+    // Built-in hooks are no exception.
     let routes = Hook::QueueByPartySize([(1, queue_id("q"))].into());
     let routing = Queue { hooks: vec![routes], ..Queue::default() };
     let settings = settings([("q", Queue::default()), ("r", routing)]);
@@ -310,7 +310,7 @@ fn to_agree_to_a_match_renews_all_tickets_of_a_player() {
     assert_eq!((table.status("ann"), table.status("other")), (Status::Cancelled, Status::Cancelled));
 }
 
-/// Whoever waits in four queues with others who do: all find a match, and nobody two.
+/// Many players wait in the same four queues: all find a match, and nobody finds two.
 #[test]
 fn a_crowd_in_four_queues_finds_its_matches_once() {
     let names = ["q", "r", "s", "t"];
@@ -329,8 +329,8 @@ fn a_crowd_in_four_queues_finds_its_matches_once() {
     assert!(table.maker.tickets(0, 10).items.is_empty());
 }
 
-/// Up to three other tickets of each of a thousand players: more than one step may end. Nobody hears that they can connect
-/// while one of them is left, and after a restart those that are left end as well.
+/// Up to three other tickets for each of a thousand players: more than one step may end. Nobody hears that they can
+/// connect while one of them is left, and after a restart the remaining ones end as well.
 #[test]
 fn very_many_other_tickets_end_over_several_steps_before_the_players_can_connect() {
     let queue = |size| Queue { players_per_team: size, min_players_per_team: size, ..Queue::default() };
@@ -356,7 +356,7 @@ fn very_many_other_tickets_end_over_several_steps_before_the_players_can_connect
     table.advance_once();
     let second = cancelled(&table);
     assert!((first + 1..1_800).contains(&second) && !is_ready(&table), "{second}");
-    // Where the players connect is said again after a restart.
+    // After a restart, the connection details are sent again.
     table.restart();
     assert_eq!(table.status("p0 in q"), Status::FindingServer);
     table.ready(&id);

@@ -13,7 +13,7 @@ use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 
 const BEGIN: u64 = 1_700_000_000_000;
-/// Ticks in one advance of time, before the matchmaker counts as stuck.
+/// Maximum number of ticks in one advance of time, before the matchmaker counts as stuck.
 const MAX_TICKS: usize = 100_000;
 
 pub(crate) fn secs(seconds: u64) -> Duration {
@@ -132,7 +132,7 @@ impl Table {
         step.answers.into_iter().next().map(|(_, answer)| answer)
     }
 
-    /// Ticks at every deadline up to then, as a host does.
+    /// Ticks at every deadline until then, like a host.
     pub(crate) fn advance(&mut self, duration: Duration) {
         let until = self.now + u64::try_from(duration.as_millis()).unwrap();
         for _ in 0..MAX_TICKS {
@@ -178,7 +178,7 @@ impl Table {
         assert_eq!(self.ok(command), Reply::Done);
     }
 
-    /// Asks for something that is to be refused with `code`, without a trace.
+    /// Sends a command that must be refused with `code`, without a trace.
     pub(crate) fn refused(&mut self, code: &str, command: Command) -> String {
         let (before, asked) = (self.log.len(), format!("{command:?}"));
         let refusal: Refusal = self.ask(command).expect_err(&asked);
@@ -188,7 +188,7 @@ impl Table {
         refusal.to_string()
     }
 
-    /// The matchmaker is killed and comes back with nothing but its snapshot.
+    /// The matchmaker is killed and restored from nothing but its snapshot.
     pub(crate) fn restart(&mut self) {
         self.maker = Matchmaker::restore(self.maker.snapshot());
     }

@@ -29,7 +29,7 @@ fn two_players_are_matched_and_hear_each_status_once_in_order() {
 fn a_player_is_in_one_ticket_at_a_time() {
     let mut table = Table::with(Queue { players_per_team: 3, ..Queue::default() });
     let text = table.refused("invalid_field", Command::Start { id: None, spec: spec(&["ann", "ann"]) });
-    assert!(text.contains("player ann is in it twice"), "{text}");
+    assert!(text.contains("names player ann twice"), "{text}");
     table.start("one", spec(&["ann", "bob"]));
     let text = table.refused("player_waits", Command::Start { id: None, spec: spec(&["cat", "bob"]) });
     assert!(text.contains("bob") && text.contains("one"), "{text}");
@@ -95,7 +95,7 @@ fn a_cancelled_ticket_takes_its_match_with_it_and_the_others_keep_their_places()
     table.done(Command::Withdrawn { match_id: id.clone() });
     table.tick();
     assert_eq!(table.together().last().unwrap(), &super::table::ids(&["ann", "eve"]));
-    // What is said of the match that is no more changes nothing.
+    // News about the dissolved match changes nothing.
     table.ready(&id);
     assert_eq!(table.status("ann"), Status::FindingServer);
     let heard = [Status::InProgress, Status::FindingServer, Status::InProgress, Status::FindingServer];
