@@ -1,4 +1,4 @@
-//! Callers that take nothing of what is sent to them.
+//! Callers that read nothing of what is sent to them.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn connect(server: &Server) -> (SendRequest<Bytes>, JoinHandle<()>) {
     connect_with_window(server, 70_000).await
 }
 
-/// A connection of HTTP/2 whose windows nobody enlarges, those of the answers with `bytes` each.
+/// An HTTP/2 connection whose windows nobody enlarges; the responses have windows of `bytes` each.
 pub(crate) async fn connect_with_window(server: &Server, bytes: u32) -> (SendRequest<Bytes>, JoinHandle<()>) {
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(bytes).initial_connection_window_size(1 << 20);

@@ -157,7 +157,7 @@ fn addresses_to_listen_on() {
     source(
         name,
         r#"{"httpListenAddr": ":http"}"#,
-        ".HttpListenAddr: \"http\" is no port: a port is a number from 0 to 65535, 0 for a free one",
+        ".HttpListenAddr: \"http\" is not a port: a port is a number from 0 to 65535, 0 for a free one",
     );
     source(
         name,
@@ -181,7 +181,7 @@ fn addresses_to_listen_on() {
     assert_eq!(
         variable,
         "app.event_source.configs.agones_sdk_event_source.GrpcListenAddr: not given, and the environment variable \
-         AGONES_SDK_GRPC_PORT is invalid: \"many\" is no port: a port is a number from 0 to 65535, 0 for a free one"
+         AGONES_SDK_GRPC_PORT is invalid: \"many\" is not a port: a port is a number from 0 to 65535, 0 for a free one"
     );
 }
 
