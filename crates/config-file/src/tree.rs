@@ -64,7 +64,7 @@ pub fn parse(format: Format, text: &str) -> Result<Value, String> {
         Format::CommentedJson => {
             let mut plain = text.to_owned();
             json_strip_comments::strip(&mut plain)
-                .map_err(|_| "is no valid JSON: a slash begins no comment".to_owned())?;
+                .map_err(|_| "is not valid JSON: a slash does not begin a comment".to_owned())?;
             json(tree, &plain)
         }
         Format::Yaml => yaml(tree, text),
@@ -74,15 +74,15 @@ pub fn parse(format: Format, text: &str) -> Result<Value, String> {
 fn json(tree: Tree<'_>, text: &str) -> Result<Value, String> {
     let mut parser = serde_json::Deserializer::from_str(text);
     let value = tree.deserialize(&mut parser).and_then(|value| parser.end().map(|()| value));
-    value.map_err(|error| format!("is no valid JSON: {error}"))
+    value.map_err(|error| format!("is not valid JSON: {error}"))
 }
 
 fn yaml(tree: Tree<'_>, text: &str) -> Result<Value, String> {
     if open_brackets(text) > MAX_OPEN_BRACKETS {
-        return Err(format!("is no valid YAML: more than {MAX_OPEN_BRACKETS} brackets are open at a time"));
+        return Err(format!("is not valid YAML: more than {MAX_OPEN_BRACKETS} brackets are open at a time"));
     }
     tree.deserialize(serde_yaml_ng::Deserializer::from_str(text))
-        .map_err(|error| format!("is no valid YAML: {error}"))
+        .map_err(|error| format!("is not valid YAML: {error}"))
 }
 
 /// Most brackets that are open at a time, wherever they stand.
@@ -108,7 +108,7 @@ fn toml_error(text: &str, error: &toml::de::Error) -> String {
         let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
         format!(" at line {line} column {column}")
     });
-    format!("is no valid TOML: {message}{place}")
+    format!("is not valid TOML: {message}{place}")
 }
 
 /// Builds the tree and counts what it builds.

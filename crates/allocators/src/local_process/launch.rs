@@ -284,7 +284,7 @@ fn program(path: &Path) -> Result<PathBuf, AllocatorError> {
 fn check_working_folder(folder: &Path) -> Result<(), AllocatorError> {
     let problem = match std::fs::metadata(folder) {
         Ok(metadata) if metadata.is_dir() => return Ok(()),
-        Ok(_) => "is no folder".to_owned(),
+        Ok(_) => "is not a folder".to_owned(),
         Err(error) => format!("cannot be used: {error}"),
     };
     Err(AllocatorError::invalid(format!("working_folder {} {problem}", folder.display())))
@@ -304,7 +304,7 @@ fn spawn_error(error: &io::Error, settings: &LocalProcess) -> AllocatorError {
         Some(Errno::ACCESS | Errno::PERM) => {
             permanent("cannot be run: it must be a file that the control plane's user may execute")
         }
-        Some(Errno::NOEXEC) => permanent("cannot be run: it is no program for this machine"),
+        Some(Errno::NOEXEC) => permanent("cannot be run: it is not a program for this machine"),
         Some(Errno::TOOBIG) => permanent("cannot be run: its arguments and environment are too long"),
         Some(Errno::LOOP) => permanent("cannot be run: its links lead in a circle"),
         // No error number: an argument or variable with a NUL byte, found before the kernel was asked.

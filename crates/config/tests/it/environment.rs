@@ -93,7 +93,7 @@ fn a_variable_that_sets_nothing_is_refused_with_what_was_meant() {
         ("SORTIE_API_KEYS__3__NAMES", "SORTIE_API_KEYS__3__NAME"),
     ] {
         let text = refusal(FLEET, &[(name, "1")]);
-        assert!(text.contains(&format!("{name}: names no setting; did you mean {meant}?")), "{text}");
+        assert!(text.contains(&format!("{name}: does not name a setting; did you mean {meant}?")), "{text}");
     }
     for name in [
         "SORTIE_",
@@ -104,7 +104,7 @@ fn a_variable_that_sets_nothing_is_refused_with_what_was_meant() {
         "SORTIE_LISTEN__X",
     ] {
         let text = refusal("", &[(name, "1")]);
-        assert!(text.contains(&format!("{name}: names no setting")), "{text}");
+        assert!(text.contains(&format!("{name}: does not name a setting")), "{text}");
     }
 }
 
