@@ -140,7 +140,7 @@ async fn output_is_captured() {
 async fn output_never_takes_more_than_its_limit_and_its_newest_part_is_kept() {
     const LIMIT: u64 = 20_000;
     let harness = Harness::new();
-    // Megabytes, as fast as it can.
+    // Megabytes, as fast as possible.
     let script = "while [ ! -e go ]; do head -c 1000000 /dev/zero; echo > written; done; echo the end";
     let mut fleet = harness.fleet(script);
     fleet.process.output_limit = LIMIT;
@@ -151,7 +151,7 @@ async fn output_never_takes_more_than_its_limit_and_its_newest_part_is_kept() {
     let mut most = 0;
     for _ in 0..3 {
         eventually("much output", || {
-            // The older part first: what is moved there in between is counted at most once too little.
+            // The older part first: what is moved there in between is missed at most once.
             most = most.max(size(&older)).max(size(&log));
             std::fs::remove_file(harness.out("written")).ok()
         })
@@ -165,7 +165,8 @@ async fn output_never_takes_more_than_its_limit_and_its_newest_part_is_kept() {
     assert!(kept.ends_with(b"the end\n"), "{}", kept.len());
 }
 
-/// In its very first instruction each server makes a daemon: of another session, without a parent or a variable of ours.
+/// In its very first instruction each server starts a daemon: in another session, without a parent or a variable of
+/// ours.
 #[tokio::test]
 async fn a_daemon_of_the_first_instruction_is_found_where_there_are_control_groups() {
     const SERVERS: usize = 20;
@@ -187,18 +188,18 @@ async fn a_daemon_of_the_first_instruction_is_found_where_there_are_control_grou
             eventually("end of the daemon", || (!is_alive(daemon)).then_some(())).await;
         }
     }
-    // Elsewhere nothing tells it from other processes, as docs/operations.md says.
+    // Elsewhere nothing distinguishes it from other processes, as docs/operations.md says.
     let expected = if harness.has_control_groups() { 0 } else { SERVERS };
     assert_eq!(left.len(), expected, "{left:?}");
     assert_eq!(harness.processes(None), [] as [i32; 0]);
 }
 
-/// A server that may make groups of its own, and move its processes to them.
+/// A server that may create groups of its own, and move its processes to them.
 #[tokio::test]
 async fn a_daemon_in_a_group_of_its_own_is_found() {
     let harness = Harness::new();
     if !harness.has_control_groups() {
-        // Then no server can make one either.
+        // Then no server can create one either.
         return;
     }
     let duration = own_duration();
@@ -222,12 +223,12 @@ async fn a_daemon_in_a_group_of_its_own_is_found() {
     assert!(!is_alive(daemon) && !group.exists());
 }
 
-/// A server of root may run something as another user.
+/// A server that runs as root may run something as another user.
 #[tokio::test]
 async fn a_process_of_another_user_is_found_where_there_are_control_groups() {
     let harness = Harness::new();
     if !(rustix::process::geteuid().is_root() && harness.has_control_groups()) {
-        // Only root can become somebody else.
+        // Only root can become another user.
         return;
     }
     let duration = own_duration();
