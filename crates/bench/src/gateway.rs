@@ -1,5 +1,5 @@
-//! `sortie bench gateway`: players' seats and connect tokens, where a server is there to take them. The limit beside
-//! them is the cheapest HTTP call there is.
+//! `sortie bench gateway`: players' seats and connect tokens, with a server that is ready to take them. The limit is
+//! the cheapest HTTP call there is.
 
 use std::time::{Duration, Instant};
 
@@ -15,15 +15,15 @@ use crate::stats::{Timings, Turns, merged, shown};
 use crate::target::Target;
 use crate::{MAX_CONNECTIONS, Outcome, ROUNDS};
 
-/// Things that take turns in a round: joins, health checks.
+/// What takes turns in a round: joins, health checks.
 const IN_A_ROUND: u32 = 2;
-/// Places in a match.
+/// Seats in a match.
 const CAPACITY: u32 = 10;
-/// The game's own name and version, where the benchmark starts its servers.
+/// The game's name and version if the benchmark starts its servers.
 const GAME: (&str, &str) = ("bench", "1");
-/// Longest time until the first player finds a server that is there.
+/// Maximum time until the first player finds a ready server.
 const WARM_UP_TIME: Duration = Duration::from_secs(60);
-/// Tells whether a server was there.
+/// Tells whether a server was ready.
 const JOIN_HEADER: &str = "sortie-join";
 
 pub(crate) async fn run(options: &GatewayOptions) -> Result<Outcome, Failure> {
@@ -57,7 +57,7 @@ fn fleets(binary: &std::path::Path) -> Value {
     } })
 }
 
-/// Returns when a player has found a server that was there.
+/// Returns when a player has found a ready server.
 async fn warm_up(target: &Target, wish: &Value) -> Result<(), Failure> {
     let connection = target.connect(1).await?.into_iter().next();
     let connection = connection.ok_or_else(|| Failure::new("no connection was made"))?;
@@ -112,7 +112,7 @@ impl Work for Probe {
     }
 }
 
-/// What was found with so many calls in flight.
+/// The result with a number of calls in flight.
 struct Level {
     in_flight: usize,
     connections: usize,
@@ -136,7 +136,7 @@ impl Level {
             workers(&connections, in_flight, |connection, _| Probe { connection, timings: Timings::new() });
         let slice = lasting / (ROUNDS * IN_A_ROUND);
         let (mut turns, mut errors) = (Turns::default(), Errors::default());
-        // A round before the first, to warm up.
+        // A warm-up round.
         for round in 0..=ROUNDS {
             let probed = load(probes, Until::after(slice)).await?;
             let joined = load(players, Until::after(slice)).await?;

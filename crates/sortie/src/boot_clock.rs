@@ -79,7 +79,7 @@ pub(crate) fn check(data: &Path, accept: bool) -> Result<(), Failure> {
     Err(Failure::new(format!(
         "the clock says {said}, and has moved {ahead} further since the last start than this machine has been up: either it \
          is wrong, then set it, or it was wrong at the last start. Start with --accept-clock if that is so: deadlines that \
-         have passed meanwhile then fire at once, and stamps go on from that time"
+         have passed then fire at once, and timestamps continue from the clock's time"
     )))
 }
 

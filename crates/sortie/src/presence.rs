@@ -106,7 +106,7 @@ async fn unclaimed(installation: &str, error: &io::Error) -> Result<Option<Prese
             of.unwrap_or_default()
         )));
     }
-    tracing::warn!(%error, "`sortie key` cannot ask this control plane, and copies of its folder may start beside it");
+    tracing::warn!(%error, "`sortie key` cannot ask this control plane, and copies of its folder may start next to it");
     Ok(None)
 }
 

@@ -59,7 +59,7 @@ fn variables_reach_every_level() {
     assert_eq!(arena.rules[7].kind, sortie_domain::matchmaking::settings::RuleKind::Latency { most: 70.5 });
     let hook = matchmaker.hooks.values().find(|hook| hook.url.ends_with("/maps")).unwrap();
     assert_eq!(hook.timeout, Duration::from_secs(4));
-    assert_eq!(local.environment.0["RUST_LOG"], "debug", "what the file says beside it stays");
+    assert_eq!(local.environment.0["RUST_LOG"], "debug", "the file's other values stay");
 }
 
 #[test]
