@@ -239,7 +239,6 @@ mod tests {
         assert!(error.contains("more than 100000 values"), "{error}");
     }
 
-    /// As many texts of 400,000 bytes as fit into 4 MiB; one more is too many.
     /// The parser's time would grow with the square of the depth.
     #[test]
     fn yaml_with_too_many_open_brackets_is_not_read() {
@@ -251,6 +250,7 @@ mod tests {
         assert!(parse(Format::Yaml, &balanced).is_ok());
     }
 
+    /// As many texts of 400,000 bytes as fit into 4 MiB; one more is too many.
     #[test]
     fn aliases_cannot_make_texts_longer_than_the_limit() {
         let text = "x".repeat(400_000);

@@ -27,7 +27,7 @@ pub struct Overrides {
 
 impl Config {
     /// Reads and checks everything: the file at `path` (TOML, JSON or YAML by its extension), overridden by the
-    /// variables `SORTIE_…` among `variables`, overridden by `overrides`. Without a path there are only defaults.
+    /// variables `SORTIE_…` among `variables`, overridden by `overrides`. Without a path, the defaults are the base.
     /// Variables in [`crate::NOT_SETTINGS`] set nothing.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ pub fn limit_grpc_bodies(services: Router, body_time: Duration) -> Router {
     services.layer(from_fn_with_state(body_time, with_deadline))
 }
 
-/// Gives the body of `request` the time that every body has.
+/// Limits the time and the size of the body of `request`.
 async fn with_deadline(State(body_time): State<Duration>, request: Request, next: Next) -> Response {
     if request.uri().path().starts_with(CONVERSATIONS) {
         return next.run(request).await;

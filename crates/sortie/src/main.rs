@@ -62,7 +62,7 @@ use failure::Failure;
 static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    // In a function of its own, because the stack that `start` needs is taken when it is called.
+    // `start` is a separate function, because the stack that it needs is taken when it is called.
     match check_stack().and_then(|()| check_address_space(SMALLEST_ADDRESS_SPACE)) {
         Ok(()) => start(),
         Err(problem) => {

@@ -19,7 +19,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// between them.
 const MAX_TRIES: u32 = 400;
 const BETWEEN_TRIES: Duration = Duration::from_millis(5);
-/// Pause when nobody can be sent to, in rounds over all.
+/// Pause after a round in which no connection could take anything.
 const PAUSE: Duration = Duration::from_micros(20);
 
 /// The role of one side of a connection.
