@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_is_told_and_ends_its_worker() {
+    async fn a_failure_is_reported_and_ends_its_worker() {
         let slice = load(vec![Counter(0), Counter(5)], Until::done(100)).await.unwrap();
         assert_eq!((slice.done, slice.errors.count()), (9 + 4, 2));
         assert_eq!(slice.errors.examples(), ["ten is too many", "ten is too many"]);

@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_trailing_commas_and_a_byte_order_mark_are_no_fault() {
+    fn comments_trailing_commas_and_a_byte_order_mark_are_accepted() {
         let text = "\u{feff}{ // one\n \"a\": [1, 2,], /* two */ \"b\": \"http://x\",\n}";
         let tree = parse(Format::CommentedJson, text);
         assert_eq!(tree, Ok(serde_json::json!({"a": [1, 2], "b": "http://x"})));

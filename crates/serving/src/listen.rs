@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_told_why() {
+    fn invalid_addresses_are_explained() {
         type E = ListenAddrError;
         let long = "x".repeat(254);
         for (text, wanted) in [

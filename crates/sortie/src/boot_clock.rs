@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_no_jump_however_long_it_was() {
+    fn a_long_pause_is_not_a_clock_jump() {
         let (before, after) = (reading("a", HOUR, 9 * HOUR), reading("a", 1_001 * HOUR, 1_009 * HOUR));
         assert_eq!(after.ahead_of(&before), Some(Duration::ZERO));
     }

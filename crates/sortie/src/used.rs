@@ -49,8 +49,8 @@ fn read(data: &Path) -> Result<BTreeSet<String>, Failure> {
 pub(crate) fn is_used(data: &Path, name: &str) -> Result<bool, Failure> {
     // A matchmaker needs a broker, so the matchmaker's log proves the broker's, too.
     // An installation is written once its log exists.
-    let beside = name == BROKER && (data.join(FOLDER).join("log").is_dir() || Installation::is_known(data));
-    Ok(beside || Installation::knows_log(data, name)? || read(data)?.contains(name))
+    let has_log = name == BROKER && (data.join(FOLDER).join("log").is_dir() || Installation::is_known(data));
+    Ok(has_log || Installation::knows_log(data, name)? || read(data)?.contains(name))
 }
 
 /// Records that the log `name` exists from now on. If that cannot be written, the next start does it.
@@ -90,10 +90,10 @@ impl Opening {
     ) -> Result<Self, Failure> {
         let maker = data.join(FOLDER);
         let file = format!("end-of-{name}");
-        let beside = data.join(&file);
+        let own = data.join(&file);
         let (folder, witnesses) = match name {
-            MATCHMAKER => (maker, vec![beside]),
-            _ => (data.to_owned(), vec![beside, maker.join(&file)]),
+            MATCHMAKER => (maker, vec![own]),
+            _ => (data.to_owned(), vec![own, maker.join(&file)]),
         };
         let options = LogOptions {
             retention_bytes,

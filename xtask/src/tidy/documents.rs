@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn code_blocks_and_things_that_are_no_paths_are_passed_over() {
+    fn code_blocks_and_things_that_are_not_paths_are_skipped() {
         let text = "a `/v1/matches` and `10.0.0.0/8`, `sortie.toml`, `a b/c`, `http://x/y`, `<data>/log`, `.proto`\n\
             ```text\n`crates/none`\n```\nafter `crates/some`, `.ci/run`, `contract/golden/<kind>.json` and `allow-list`";
         let found: Vec<_> = mentions(text).collect();

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_rests_as_long_as_possible_also_beside_fleets_with_other_ranges() {
+    fn a_port_rests_as_long_as_possible_even_if_ranges_overlap() {
         let ports = Arc::new(Ports::default());
         let range = free_ports(4);
         let first = *range.start();

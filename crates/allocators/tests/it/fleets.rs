@@ -155,7 +155,7 @@ async fn a_failure_is_not_reported_while_the_server_may_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_whose_outcome_stays_unknown_is_taken_back() {
+async fn an_order_whose_outcome_stays_unknown_is_cancelled() {
     let Setup { eu, fleets, .. } = setup();
     for _ in 0..MAX_START_ATTEMPTS {
         eu.create_meets(CreateFault::Late(std::time::Duration::from_secs(3600)));

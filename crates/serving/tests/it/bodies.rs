@@ -34,7 +34,7 @@ async fn a_body_has_so_many_bytes() {
 }
 
 #[tokio::test]
-async fn whoever_still_sends_a_body_that_is_too_long_reads_the_answer() {
+async fn a_caller_that_still_sends_a_body_that_is_too_long_reads_the_answer() {
     const BODY_BYTES: usize = 3 << 20;
     let server = Server::start(Limits::default()).await;
     let length = format!("content-length: {BODY_BYTES}\r\n");

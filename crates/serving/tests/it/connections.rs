@@ -56,7 +56,7 @@ async fn headers_have_so_many_bytes() {
 }
 
 #[tokio::test]
-async fn whoever_comes_while_calls_end_is_answered_and_then_nobody_listens() {
+async fn late_callers_are_answered_while_calls_end_and_then_nobody_listens() {
     let mut server = Server::start(Limits::default()).await;
     let mut held = server.say("POST /measure HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{").await;
     // Once a later call has been answered, that call was accepted.

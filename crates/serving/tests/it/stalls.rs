@@ -50,7 +50,7 @@ async fn a_connection_of_http1_ends_when_nothing_is_read_from_it() {
 }
 
 #[tokio::test]
-async fn an_answer_of_http2_that_nobody_takes_ends_and_the_others_go_on() {
+async fn an_unread_http2_response_ends_and_the_others_continue() {
     let mut server = server().await;
     let (calls, _connection) = connect(&server).await;
     let request = Request::get("http://localhost/never").body(()).unwrap();

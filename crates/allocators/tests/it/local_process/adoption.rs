@@ -57,7 +57,7 @@ async fn the_exit_of_a_server_that_was_taken_over_is_noticed() {
 
 /// A server whose parent is another process, as after a real restart: that process gets its status.
 #[tokio::test]
-async fn the_exit_of_a_server_that_is_no_child_is_noticed() {
+async fn the_exit_of_a_server_that_is_not_a_child_is_noticed() {
     let harness = Harness::new();
     drop(harness.open(harness.fleet(SERVER)).await);
     let variables = [
@@ -82,7 +82,7 @@ async fn the_exit_of_a_server_that_is_no_child_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_server_that_ended_meanwhile_is_reported() {
+async fn a_server_that_ended_in_between_is_reported() {
     let harness = Harness::new();
     let (order, pid) = left_running(&harness).await;
     end_unwatched(pid);
@@ -94,7 +94,7 @@ async fn a_server_that_ended_meanwhile_is_reported() {
 }
 
 #[tokio::test]
-async fn what_a_server_that_ended_meanwhile_left_is_killed() {
+async fn leftovers_of_a_server_that_ended_in_between_are_killed() {
     let harness = Harness::new();
     let order = order("a", "eu");
     let Opened { allocator, .. } =
@@ -110,7 +110,7 @@ async fn what_a_server_that_ended_meanwhile_left_is_killed() {
 }
 
 #[tokio::test]
-async fn news_that_nobody_took_are_reported_again() {
+async fn an_unconfirmed_report_is_repeated() {
     let harness = Harness::new();
     let order = order("a", "eu");
     let mut opened = harness.open_with([("eu", harness.fleet("exit 3"))], false).await;

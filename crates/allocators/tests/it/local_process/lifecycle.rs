@@ -85,7 +85,7 @@ async fn a_crash_is_reported_with_its_signal() {
 }
 
 #[tokio::test]
-async fn a_stop_does_not_wait_for_news_that_nobody_takes() {
+async fn a_stop_does_not_wait_for_an_unconfirmed_report() {
     let harness = Harness::new();
     let mut opened = harness.open_with([("eu", harness.fleet("exit 0"))], false).await;
     let order = order("a", "eu");
@@ -263,7 +263,7 @@ async fn a_control_plane_that_takes_its_servers_with_it_starts_no_more() {
 }
 
 #[tokio::test]
-async fn a_server_that_was_killed_by_somebody_else_is_reported() {
+async fn a_server_that_something_else_killed_is_reported() {
     let harness = Harness::new();
     let mut opened = harness.open(harness.fleet("echo $$ > pid; exec sleep 1000")).await;
     opened.allocator.start(&order("a", "eu")).await.unwrap();

@@ -71,7 +71,7 @@ async fn environment(harness: &Harness) -> BTreeMap<String, String> {
 }
 
 #[tokio::test]
-async fn a_server_is_told_its_port_its_ids_and_the_control_plane() {
+async fn a_server_gets_its_port_its_ids_and_the_control_plane() {
     let harness = Harness::new();
     let opened = harness.open(told_everything(&harness)).await;
     let order = order("a", "eu");
