@@ -220,7 +220,7 @@ impl Case {
         let asked = load(servers, Until::done((filters * ASKED) as u64)).await?;
         if let Some(problem) = asked.errors.examples().first() {
             let count = asked.errors.count();
-            return Err(Failure::new(format!("{count} servers could not go on; the first: {problem}")));
+            return Err(Failure::new(format!("{count} servers could not continue; the first: {problem}")));
         }
         let fitting = merged(asked.workers.iter().map(|server| &server.fitting));
         let fruitless = merged(asked.workers.iter().map(|server| &server.fruitless));

@@ -97,9 +97,9 @@ pub(crate) fn replace(data: &Path, name: &str, bytes: &[u8]) -> Result<(), Failu
     File::open(data).and_then(|folder| folder.sync_all()).map_err(cannot)
 }
 
-/// The content of a file in the data folder, at most `most` bytes of it; `None` if it does not exist. Links are not
+/// The content of a file in the data folder, at most `max` bytes of it; `None` if it does not exist. Links are not
 /// followed: the folder's owner may have put one there as a trap for root, who can read any file.
-pub(crate) fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn read(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
@@ -111,7 +111,7 @@ pub(crate) fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
     let mut bytes = Vec::new();
-    file.take(most).read_to_end(&mut bytes)?;
+    file.take(max).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
 }
 

@@ -81,8 +81,8 @@ impl Place {
 
 fn copy(mut from: impl Read, to: &Place, half: u64) -> io::Result<()> {
     let mut file = to.open().ok();
-    let most = usize::try_from(half).unwrap_or(CHUNK).clamp(1, CHUNK);
-    let mut chunk = vec![0; most];
+    let max = usize::try_from(half).unwrap_or(CHUNK).clamp(1, CHUNK);
+    let mut chunk = vec![0; max];
     loop {
         let taken = match from.read(&mut chunk) {
             Ok(0) => return Ok(()),

@@ -453,7 +453,7 @@ impl Allocator for LocalProcessAllocator {
             }
         };
         let Some(fleet) = self.shared.fleets.get(&order.fleet).cloned() else {
-            let problem = format!("fleet {} is no fleet of local processes", order.fleet);
+            let problem = format!("fleet {} is not a fleet of local processes", order.fleet);
             return Err(AllocatorError::invalid(problem));
         };
         // In a task of its own: a caller that gives up must not leave an unwatched process.

@@ -85,9 +85,9 @@ fn rotate(log: &Path, older: &Path, keep: u64) -> io::Result<()> {
     let size = from.metadata()?.len();
     from.seek(SeekFrom::Start(size.saturating_sub(keep)))?;
     // Up to the very end, so that little is lost; but a server that writes as fast as this reads has to lose some.
-    let most = keep.saturating_mul(2);
+    let max = keep.saturating_mul(2);
     let kept = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(older);
-    let copied = kept.and_then(|mut to| io::copy(&mut (&mut from).take(most), &mut to));
+    let copied = kept.and_then(|mut to| io::copy(&mut (&mut from).take(max), &mut to));
     // Truncated whether or not the copy worked: the likeliest cause of a failure is a full disk.
     from.set_len(0)?;
     copied.map(|_| ())

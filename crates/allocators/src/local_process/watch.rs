@@ -140,11 +140,11 @@ impl Server {
     }
 
     async fn too_old(&self, process: &Process) -> Duration {
-        let Some(most) = self.terms.max_run_time else { return std::future::pending().await };
-        while process.age() < most {
+        let Some(max) = self.terms.max_run_time else { return std::future::pending().await };
+        while process.age() < max {
             tokio::time::sleep(self.terms.reaper_period.max(FASTEST_REAPER)).await;
         }
-        most
+        max
     }
 
     async fn terminate(&self, process: &Process, grace: Duration) {
@@ -182,10 +182,10 @@ impl Server {
         let status = match end {
             End::Exited => ending.unwrap_or(&Ending::Unknown).to_string(),
             End::WhileAway => "exited while the control plane was not running".to_owned(),
-            End::TooOld(most) => {
+            End::TooOld(max) => {
                 format!(
                     "stopped: it ran longer than its fleet's max_run_time of {}",
-                    humantime::format_duration(*most)
+                    humantime::format_duration(*max)
                 )
             }
             End::Stopped(StopCause::ControlPlaneEnds { .. }) => "stopped with the control plane".to_owned(),

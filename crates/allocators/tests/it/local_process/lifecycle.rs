@@ -148,19 +148,19 @@ async fn output_never_takes_more_than_its_limit_and_its_newest_part_is_kept() {
     let order = order("a", "eu");
     opened.allocator.start(&order).await.unwrap();
     let (log, older) = (harness.kept("allocation-a.log"), harness.kept("allocation-a.log.1"));
-    let mut most = 0;
+    let mut max = 0;
     for _ in 0..3 {
         eventually("much output", || {
             // The older part first: what is moved there in between is missed at most once.
-            most = most.max(size(&older)).max(size(&log));
+            max = max.max(size(&older)).max(size(&log));
             std::fs::remove_file(harness.out("written")).ok()
         })
         .await;
     }
     std::fs::write(harness.out("go"), "").unwrap();
     assert_eq!(opened.exit().await.status, "exit status 0");
-    most = most.max(size(&older)).max(size(&log));
-    assert!(most > 0 && most <= LIMIT / 2, "{most}");
+    max = max.max(size(&older)).max(size(&log));
+    assert!(max > 0 && max <= LIMIT / 2, "{max}");
     let kept = std::fs::read(&log).unwrap();
     assert!(kept.ends_with(b"the end\n"), "{}", kept.len());
 }
