@@ -125,7 +125,7 @@ pub(crate) fn connections(config: &Config, more: u64) -> usize {
         return configured;
     }
     let connections = usize::try_from(files.saturating_sub(others).max(files / 2)).unwrap_or(configured);
-    // Not needed for trying Sortie out.
+    // Only informative: trying Sortie out does not need that many.
     if config.dev {
         tracing::info!(
             files,

@@ -94,7 +94,7 @@ async fn check_servers(
         running.iter().filter(|order| drawn_at(order).is_some_and(|drawn| drawn > log_ends)).collect();
     let Some(first) = later.first() else { return Ok(()) };
     Err(Failure::new(format!(
-        "{} game servers of this installation run that were started after its log ends, at {}; the first of them is \
+        "{} game servers of this installation run that were started after its log ends, at {}; the first one is \
          {first}. The data folder is older than it was, as if a backup had been put back. Nothing was changed. Put the \
          newest files back, or continue without what happened since with `sortie up --accept-loss`, which stops these servers",
         later.len(),

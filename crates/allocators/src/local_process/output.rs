@@ -25,7 +25,8 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// The file that a server's output goes to. Opened for appending, so that the writer continues at the new end after the file is truncated.
+    /// The file that a server's output goes to. Opened for appending, so that the writer continues at the new end after
+    /// the file is truncated.
     pub(super) fn create(&self) -> io::Result<File> {
         OpenOptions::new().create(true).append(true).mode(0o600).open(&self.log)
     }

@@ -1,4 +1,5 @@
-//! A platform in memory, in virtual time: it loses answers, doubles calls, throttles, runs out of capacity, and lists late.
+//! A platform in memory, in virtual time: it loses answers, doubles calls, throttles, runs out of capacity, and lists
+//! late.
 
 mod cloud;
 
