@@ -5,7 +5,7 @@
 #     sh examples/game-server.sh            # waits for a match
 #     sortie match submit --player alice    # gives it one
 #
-# Sortie sets the variables for the servers that it starts itself. By hand the defaults will do with `sortie up --dev`.
+# Sortie sets the variables for the servers that it starts itself. The defaults work with `sortie up --dev`.
 set -eu
 
 api=${SORTIE_API:-http://127.0.0.1:7400}
@@ -17,7 +17,7 @@ call() {
         --data "$2" "$api/api/v1/server/$1"
 }
 
-# Asked like this, Sortie holds the call until there is a match, or answers after a while without one.
+# With this hint, Sortie holds the call until there is a match, or answers after a while without one.
 match=
 while [ -z "$match" ]; do
     answer=$(call request_match '{"serverId": "'"$server"'", "hintFlags": "HINT_FLAG_WILLING_TO_WAIT"}')

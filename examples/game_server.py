@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A game server that talks to the sidecar beside it, and needs nothing but Python.
+"""A game server that talks to the sidecar next to it, and needs only Python.
 
     sortie up --dev &
     sortie sidecar --config examples/sidecar.json &
@@ -29,7 +29,7 @@ OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def call(name, message):
-    """One call of the server manager. The sidecar may still be starting, so nobody there is no reason to give up."""
+    """One call of the server manager. Retries if nobody answers, because the sidecar may still be starting."""
     request = urllib.request.Request(
         f"{SIDECAR}/api/v1/server/{name}",
         data=json.dumps(message).encode(),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Hooks of the matchmaker, in Python with nothing but its standard library.
+"""Hooks of the matchmaker, using only Python's standard library.
 
     python3 hooks_server.py --port 9000 --banned mallory --maps harbour,quarry
 
@@ -17,7 +17,7 @@ In the configuration of Sortie:
     url = "http://127.0.0.1:9000/validate"
     on_failure = "refuse"
 
-An answer other than 200, or one that is no verdict, is a failure: Sortie then does what `on_failure` says.
+An answer other than 200, or one that is not a verdict, is a failure: Sortie then does what `on_failure` says.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import json
 import os
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-# Longest question, in bytes: 1,000 tickets with their properties.
+# Maximum size of a question, in bytes: 1,000 tickets with their properties.
 MAX_QUESTION_BYTES = 128 * 1024 * 1024
 
 
@@ -35,7 +35,7 @@ def players_of(ticket):
 
 
 def validate(question, options):
-    """Who may wait, and what they are worth: ratings that players send themselves are worth nothing."""
+    """Decides who may wait, and sets ratings: those that players send themselves are ignored."""
     banned = [player for player in players_of(question["ticket"]) if player in options.banned]
     if banned:
         return {"accept": False, "reason": f"{', '.join(banned)} may not play"}
@@ -44,14 +44,14 @@ def validate(question, options):
 
 
 def form(question, _options):
-    """Which tickets play together. What is not in an answer goes on waiting and is asked about again."""
+    """Decides which tickets play together. The others keep waiting and are asked about again."""
     tickets = [ticket["ticket_id"] for ticket in question["tickets"] if len(players_of(ticket)) == 1]
     pairs = zip(tickets[::2], tickets[1::2])
     return {"matches": [{"teams": [[one], [other]]} for one, other in pairs]}
 
 
 def choose_map(question, options):
-    """What is played. The same match always gets the same map: a question may be asked twice."""
+    """Chooses the map. The same match always gets the same map: a question may be asked twice."""
     match = question["match"]
     digest = hashlib.sha256(match["match_id"].encode()).digest()
     chosen = options.maps[digest[0] % len(options.maps)]
@@ -63,7 +63,7 @@ QUESTIONS = {"/validate": validate, "/form": form, "/map": choose_map}
 
 class Hooks(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # A caller that says nothing for so long, in seconds, is gone.
+    # Seconds after which a silent caller is disconnected.
     timeout = 60
 
     def do_POST(self):
@@ -93,7 +93,7 @@ class Hooks(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_):
-        """Players wait for the answers; a line for each would be too many."""
+        """Logs nothing: one line per ticket would be too much."""
 
 
 def main():

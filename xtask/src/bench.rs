@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: every benchmark of the workspace, one after the other, and how a start of the program fares.
+//! `cargo xtask bench`: every benchmark of the workspace, one after the other, and the start of the program.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use crate::tree::root;
 
 /// Where measured numbers are kept, with the machine they were measured on.
 const NUMBERS: &str = "docs/performance.md";
-/// Starts that are measured.
+/// Number of starts that are measured.
 const STARTS: usize = 9;
 const ADVICE: &str = "The lines above say why.";
 
@@ -89,7 +89,7 @@ impl Up {
         }
     }
 
-    /// Memory that is really there, as the system counts it.
+    /// Resident memory, as the system counts it.
     fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -99,7 +99,7 @@ impl Up {
 
 impl Drop for Up {
     fn drop(&mut self) {
-        // Ends in order, with the game server that it started; there is nobody to tell of a failure.
+        // Shuts down gracefully, with the game server that it started; nobody is there to report a failure to.
         let _ = Command::new("kill").arg(self.0.id().to_string()).status().map(|_| self.0.wait());
     }
 }

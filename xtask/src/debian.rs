@@ -1,10 +1,10 @@
-//! What the tests need of the system: installed with apt-get where we may, else named.
+//! The system packages that the tests need: installed with apt-get if possible, otherwise named.
 
 use std::process::Command;
 
 use crate::step::{Stop, run, succeeds};
 
-/// A program that has to be there, and the Debian package that has it.
+/// A required program, and its Debian package.
 pub(crate) struct Tool {
     program: &'static str,
     package: &'static str,
@@ -12,14 +12,14 @@ pub(crate) struct Tool {
     need: &'static str,
 }
 
-/// Builds the allocator of the program.
+/// Builds the memory allocator of the program.
 pub(crate) const MAKE: Tool = Tool { program: "make", package: "make", need: "The build needs make." };
-/// The smallest game server among the examples is a script that calls by curl.
+/// The smallest example of a game server is a script that uses curl.
 pub(crate) const CURL: Tool = Tool { program: "curl", package: "curl", need: "The tests need curl." };
 /// libFuzzer is C++.
 pub(crate) const CXX: Tool = Tool { program: "c++", package: "g++", need: "Fuzzing needs a C++ compiler." };
 
-/// Makes sure that a tool is there.
+/// Makes sure that a tool is installed.
 pub(crate) fn need(tool: &Tool) -> Result<(), Stop> {
     let there = || succeeds(Command::new(tool.program).arg("--version"));
     if there() {
@@ -31,7 +31,7 @@ pub(crate) fn need(tool: &Tool) -> Result<(), Stop> {
     if there() { Ok(()) } else { Err(Stop::new(format!("`{}` is not installed", tool.program), advice)) }
 }
 
-/// What to do about `need`, for whoever has to do it.
+/// The advice about `need`, for people.
 pub(crate) fn advice(need: &str, packages: &[&str]) -> String {
     format!("{need} On Debian: apt-get install {}", packages.join(" "))
 }

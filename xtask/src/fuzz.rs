@@ -1,8 +1,8 @@
-//! `cargo xtask fuzz`: the targets of `fuzz/`, by libFuzzer.
+//! `cargo xtask fuzz`: the targets of `fuzz/`, with libFuzzer.
 //!
-//! Not by `cargo fuzz`, which wants to be installed and, for its sanitizers, a nightly compiler. Our own code has no
-//! `unsafe`, so that panics, endless work and broken promises are what there is to find, and for those the coverage
-//! that LLVM adds is enough: flags of the stable compiler.
+//! Not with `cargo fuzz`, which must be installed and, for its sanitizers, needs a nightly compiler. Our own code has
+//! no `unsafe`, so the possible findings are panics, endless work and broken invariants, and for those LLVM's coverage
+//! is enough, which flags of the stable compiler enable.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::packages::FUZZ_MANIFEST;
 use crate::step::{Stop, cargo, run as run_step, shown};
 use crate::tree::root;
 
-/// Build with the coverage that libFuzzer steers by.
+/// Build with the coverage that guides libFuzzer.
 const FLAGS: [&str; 8] = [
     "--cfg",
     "fuzzing",
@@ -25,21 +25,21 @@ const FLAGS: [&str; 8] = [
     "-Ccodegen-units=4",
 ];
 
-/// Longest input, in bytes.
+/// Maximum size of an input, in bytes.
 const MAX_INPUT_BYTES: u32 = 8192;
-/// Longest time for one input, in seconds. None needs a thousandth of it.
+/// Maximum time for one input, in seconds. None needs a thousandth of it.
 const MAX_INPUT_SECONDS: u32 = 20;
-/// Most memory of one target, in MiB.
+/// Maximum memory of one target, in MiB.
 const MAX_MEMORY_MIB: u32 = 2048;
 
-/// Where files are fast, on Linux: what targets write need not outlive them.
+/// On Linux, files are fast here: what targets write need not outlive them.
 const MEMORY_FOLDER: &str = "/dev/shm";
 
-/// A target, and how many inputs it gets within the tests: about a second's worth.
+/// A target, and its number of inputs within the tests: about a second's worth.
 struct Target {
     name: &'static str,
     short_runs: u64,
-    /// The folder from the root that holds good inputs, and how their names end; `hex` files are written as digits.
+    /// The folder of valid inputs, from the root, and the extension of their names; `hex` files contain digits.
     seeds: (&'static str, &'static str),
 }
 
@@ -59,16 +59,16 @@ const TARGETS: [Target; 10] = [
 /// How long to fuzz what.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// One target; all of them, one after the other, if it is left out.
+    /// One target; default: all of them, one after the other
     #[arg(long, value_parser = target)]
     target: Option<&'static Target>,
-    /// How many inputs to try.
+    /// Number of inputs to try
     #[arg(long, conflicts_with = "seconds")]
     runs: Option<u64>,
-    /// How long to try, in seconds, for each target.
+    /// How long to try, in seconds, for each target
     #[arg(long = "for", value_name = "SECONDS", default_value_t = 60)]
     seconds: u64,
-    /// Try only the input in this file: the replay of a failure.
+    /// Try only the input in this file: the replay of a failure
     #[arg(long, value_name = "FILE", requires = "target", conflicts_with_all = ["runs", "seconds"])]
     replay: Option<PathBuf>,
 }
@@ -102,7 +102,7 @@ pub(crate) fn run_shortly(target: &Path, cargo: Command) -> Result<(), Stop> {
     Ok(())
 }
 
-/// The packages that a shared target folder should not keep.
+/// Removes packages that a shared target folder should not keep.
 pub(crate) fn clean(target: &Path, mut cargo: Command) -> Result<Command, Stop> {
     cargo.args(["clean", "--manifest-path", FUZZ_MANIFEST, "--target-dir"]).arg(target.join("fuzz"));
     cargo.args(["--target", &host()?]);
@@ -133,7 +133,7 @@ impl Workshop {
         debian::need(&debian::CXX)?;
         let host = host()?;
         let folder = target.join("fuzz");
-        // With a target named, the flags are for it alone and not for build scripts.
+        // With a named target, the flags apply to it alone and not to build scripts.
         cargo
             .args(["build", "--locked", "--manifest-path", FUZZ_MANIFEST, "--target", &host])
             .current_dir(root());
@@ -154,7 +154,7 @@ impl Workshop {
         fs::remove_dir_all(&folder).map_err(|error| unusable(&folder, &error))
     }
 
-    /// Tries `target`; inputs that reach something new are kept for the next time.
+    /// Runs `target`; inputs that reach something new are kept for the next time.
     fn fuzz(&self, target: &Target, how_long: &[String]) -> Result<(), Stop> {
         let (corpus, seeds) = (self.folder(target, "corpus")?, self.folder(target, "seeds")?);
         let crashes = self.folder(target, "crashes")?;
@@ -173,7 +173,7 @@ impl Workshop {
         }
         let advice = format!(
             "The input is in {}, under the name in the last lines above.\nAgain: cargo xtask fuzz --target {} --replay <file>\n\
-             Once it is mended, make a unit test of it.",
+             Once it is fixed, make a unit test of it.",
             crashes.display(),
             target.name
         );
@@ -191,7 +191,7 @@ fn unusable(path: &Path, error: &std::io::Error) -> Stop {
     Stop::new(format!("{}: {error}", path.display()), "Is the disk full, or the folder not writable?")
 }
 
-/// The name of this machine's kind, as the compiler has it.
+/// The name of this machine's platform, according to the compiler.
 fn host() -> Result<String, Stop> {
     let mut command = Command::new("rustc");
     command.args(["--print", "host-tuple"]).current_dir(root());

@@ -1,7 +1,7 @@
-//! What a person runs while working on the repository: `cargo xtask <command>`.
+//! What developers run in the repository: `cargo xtask <command>`.
 //!
-//! A program and not a shell script or a makefile: whoever can build Sortie can run it, and its rules have tests.
-//! It depends on nothing heavy, because it is built before everything else.
+//! A program and not a shell script or a makefile: everybody who can build Sortie can run it, and its rules have tests.
+//! Its dependencies are light, because it is built before everything else.
 
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ mod tidy;
 mod torture;
 mod tree;
 
-/// What can be run in this repository.
+/// Commands of this repository
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Args {
@@ -30,17 +30,17 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Verify everything: formatting, lints, all tests, and that documents and layout are as they should be.
+    /// Verify everything: formatting, lints, all tests, and that documents and layout are in order
     Test,
     /// Drive the broker through simulated schedules.
     Sim(sim::Args),
     /// Kill the control plane at random moments under load, over and over.
     Torture(torture::Args),
-    /// Feed decoders and evaluators arbitrary input, steered by what it reaches.
+    /// Feed decoders and evaluators arbitrary input, guided by coverage
     Fuzz(fuzz::Args),
-    /// Measure: tokens minted, batches made durable, a start of the program.
+    /// Measure: tokens minted, batches made durable, a start of the program
     Bench,
-    /// Verify that documents and layout are as they should be.
+    /// Verify that documents and layout are in order
     Tidy,
 }
 

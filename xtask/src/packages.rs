@@ -1,4 +1,4 @@
-//! The packages of the workspace and those beside it, as cargo sees them.
+//! The packages of the workspace and those next to it, as cargo sees them.
 
 use std::path::Path;
 
@@ -58,9 +58,9 @@ impl Package {
     }
 }
 
-/// The workspace, and what is built with flags of its own and therefore is no member of it.
+/// The workspace, and the package that is built with flags of its own and therefore is not a member of it.
 const MANIFESTS: [&str; 2] = ["Cargo.toml", FUZZ_MANIFEST];
-/// Of the fuzz targets.
+/// The manifest of the fuzz targets.
 pub(crate) const FUZZ_MANIFEST: &str = "fuzz/Cargo.toml";
 
 /// Every package of the repository.

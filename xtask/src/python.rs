@@ -1,6 +1,6 @@
-//! A Python of the tests' own, with the packages of `requirements.txt`.
+//! A Python environment for the tests, with the packages of `requirements.txt`.
 //!
-//! Some end-to-end tests call Sortie as a stranger would, with clients that share no code with it. They find this
+//! Some end-to-end tests call Sortie as a third party would, with clients that share no code with it. They find this
 //! Python by [`VARIABLE`].
 
 use std::fs;
@@ -17,11 +17,11 @@ pub(crate) const VARIABLE: &str = "SORTIE_TEST_PYTHON";
 const REQUIREMENTS: &str = include_str!("../requirements.txt");
 const DEBIAN_PACKAGES: [&str; 2] = ["python3", "python3-venv"];
 
-/// The interpreter, after whatever it takes to have it below `target`.
+/// The interpreter; first makes sure that it exists below `target`.
 pub(crate) fn prepare(target: &Path) -> Result<PathBuf, Stop> {
     let venv = target.join("tools").join("venv");
     let python = venv.join("bin").join("python");
-    // Written last, so that what was interrupted is begun again.
+    // Written last, so that an interrupted installation starts over.
     let stamp = venv.join("requirements.txt");
     let complete = fs::read_to_string(&stamp).is_ok_and(|installed| installed == REQUIREMENTS);
     if complete && succeeds(Command::new(&python).arg("--version")) {

@@ -1,7 +1,7 @@
-//! `cargo xtask sim`: the simulation over as many seeds as one has time for, on all cores.
+//! `cargo xtask sim`: the simulation over as many seeds as time allows, on all cores.
 //!
 //! Not a release build: the workspace's profile optimises the crates that do the work in every build, a release build
-//! was measured to be no faster, and it would leave out the assertions, which are part of what is tested.
+//! measured no faster, and it would leave out the assertions, which are part of what is tested.
 
 use std::any::Any;
 use std::fmt;
@@ -15,7 +15,7 @@ use sortie_testkit::{matchmaking, sim as broker};
 
 use crate::step::Stop;
 
-/// From this many seeds on, each tenth of them is announced.
+/// From this many seeds on, each tenth of them is reported.
 const SEEDS_WORTH_PROGRESS: u64 = 100;
 
 /// How to run the simulation.
@@ -127,7 +127,7 @@ fn run_with<R: Sum>(args: &Args, simulate: impl Fn(u64) -> Result<R, String> + S
     }
 }
 
-/// What a schedule went through, and many of them together.
+/// What a schedule went through, and the sum of many.
 trait Sum: AddAssign + Default + fmt::Display + Send {}
 
 impl<R: AddAssign + Default + fmt::Display + Send> Sum for R {}
@@ -146,12 +146,12 @@ fn text_of(panic: &(dyn Any + Send)) -> &str {
     owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("of an unknown kind")
 }
 
-/// What many seeds came to.
+/// The result of many seeds.
 #[derive(Default)]
 struct Tally<R> {
     count: u64,
     sum: R,
-    /// The failing seed that is the lowest.
+    /// The lowest failing seed.
     first: Option<(u64, String)>,
 }
 
@@ -168,7 +168,7 @@ impl<R: Sum> Tally<R> {
     }
 }
 
-/// Runs `range` on all cores up to its first failure: that of the lowest seed, whatever the cores do.
+/// Runs `range` on all cores up to its first failure: that of the lowest seed, whatever the cores' timing.
 fn over<R: Sum>(range: Range<u64>, run: impl Fn(u64) -> Result<R, String> + Sync) -> Tally<R> {
     let next = AtomicU64::new(range.start);
     let end = AtomicU64::new(range.end);

@@ -1,10 +1,10 @@
-//! Commands that are run for the user, and why one stopped everything.
+//! Commands that are run for the user, and why one of them stopped everything.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::process::{Command, Stdio};
 
-/// Why there is no point in going on.
+/// Why it makes no sense to continue.
 #[derive(Debug)]
 pub(crate) struct Stop {
     problem: String,
@@ -18,12 +18,12 @@ impl Stop {
         Self { problem: problem.into(), advice: advice.into(), last_line: None }
     }
 
-    /// The same, with one more line for whoever reads only the last one.
+    /// The same, with one more line for readers of only the last one.
     pub(crate) fn ending_with(self, line: String) -> Self {
         Self { last_line: Some(line), ..self }
     }
 
-    /// What is printed after everything else.
+    /// Printed after everything else.
     pub(crate) fn last_line(&self) -> Option<&str> {
         self.last_line.as_deref()
     }
@@ -51,7 +51,7 @@ pub(crate) fn shown(command: &Command) -> String {
     words.join(" ")
 }
 
-/// Runs `command` in sight of the user.
+/// Runs `command` visibly.
 pub(crate) fn run(command: &mut Command, advice: &str) -> Result<(), Stop> {
     println!("\n== {}", shown(command));
     match command.status() {
@@ -61,7 +61,7 @@ pub(crate) fn run(command: &mut Command, advice: &str) -> Result<(), Stop> {
     }
 }
 
-/// Whether `command` runs and succeeds, unseen.
+/// Whether `command` runs and succeeds; its output is hidden.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     quiet.status().is_ok_and(|status| status.success())

@@ -1,4 +1,4 @@
-//! Adds up what the test binaries report, while their output passes by.
+//! Sums up what the test binaries report, while their output passes through.
 
 use std::fmt;
 use std::io::{self, BufRead, Write};
@@ -11,7 +11,7 @@ pub(crate) struct Tests {
 }
 
 impl Tests {
-    /// Copies `output` to `to`, line by line, and adds up its results.
+    /// Copies `output` to `to`, line by line, and sums up its results.
     pub(crate) fn pass_on(output: impl BufRead, mut to: impl Write) -> io::Result<Self> {
         let mut sum = Self::default();
         for line in output.split(b'\n') {

@@ -39,8 +39,8 @@ struct Workshop {
 }
 
 impl Workshop {
-    /// Cargo's own choice, except in CI: there every run has a clone of its own, and what was compiled of other
-    /// people's crates is kept outside it.
+    /// Cargo's own choice, except in CI: there every run has a clone of its own, and compiled dependencies are kept
+    /// outside it.
     fn open() -> Result<Self, Stop> {
         let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
         let home = set("HOME").filter(|_| set("CI").is_some_and(|ci| ci != "false"));
@@ -63,7 +63,7 @@ impl Workshop {
         Ok(Self { target, shared: Some(file) })
     }
 
-    /// Leaves in a shared folder what the next run can use: the workspace's own crates it has to build anew.
+    /// Leaves in a shared folder what the next run can use: it has to rebuild the workspace's own crates.
     fn close(self) {
         let cleaned = || {
             succeeds(self.cargo().args(["clean", "--workspace"]))
@@ -78,7 +78,7 @@ impl Workshop {
         let mut command = cargo();
         command.current_dir(root()).env("CARGO_TARGET_DIR", &self.target);
         if self.shared.is_some() {
-            // What is built once and thrown away gains nothing from notes for the next time.
+            // A build that is thrown away gains nothing from incremental compilation.
             command.env("CARGO_INCREMENTAL", "0");
         }
         command
@@ -96,7 +96,7 @@ impl Workshop {
         run_step(self.cargo().args(["fmt", "--manifest-path", FUZZ_MANIFEST, "--check"]), advice)?;
         time("format", began);
 
-        // At once, and for both: a lock file that a manifest has left behind would else be noticed by the last step.
+        // Early, and for both: otherwise an outdated lock file would be noticed only by the last step.
         let began = Instant::now();
         let advice = "Run `cargo fetch` (and again with `--manifest-path fuzz/Cargo.toml`), and commit the lock files.";
         run_step(self.cargo().args(["fetch", "--locked"]), advice)?;

@@ -1,33 +1,34 @@
-//! `cargo xtask torture`: tests of the sortie package that go on for as long as one has time for.
+//! `cargo xtask torture`: tests of the sortie package that run for as long as time allows.
 //!
-//! The same code and the same build as in `cargo xtask test`, so that what is found here is a failing test there.
+//! The same code and the same build as in `cargo xtask test`, so that a finding here is a failing test there.
 
 use crate::step::{Stop, cargo, run};
 use crate::tree::root;
 
-/// What the test in `crates/sortie/tests/it/torture/mod.rs` reads.
+/// Read by the test in `crates/sortie/tests/it/torture/mod.rs`.
 const ROUNDS: &str = "SORTIE_TEST_TORTURE_ROUNDS";
 const SEED: &str = "SORTIE_TEST_TORTURE_SEED";
 const TEST: &str = "torture::torture";
 
-/// What the test in `crates/sortie/tests/it/dispatch_soak/mod.rs` reads.
+/// Read by the test in `crates/sortie/tests/it/dispatch_soak/mod.rs`.
 const SOAK_MINUTES: &str = "SORTIE_TEST_SOAK_MINUTES";
 const SOAK_SEED: &str = "SORTIE_TEST_SOAK_SEED";
 const SOAK: &str = "dispatch_soak::soak";
 
-/// How long to go on.
+/// How long to run.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How often the control plane is killed while it serves.
+    /// How often the control plane is killed while it serves
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "dispatch")]
     rounds: u32,
-    /// Not the control plane, but the dispatcher: under mixed load, every byte checked, memory and descriptors flat.
+    /// Test the dispatcher instead of the control plane: under mixed load, every byte checked, memory and descriptors
+    /// flat
     #[arg(long)]
     dispatch: bool,
-    /// Minutes of that load.
+    /// Minutes of that load
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1440), requires = "dispatch")]
     minutes: u32,
-    /// Seed of what is drawn; the timing of the machine is drawn by nobody.
+    /// Seed of the random choices; the machine's timing stays random
     #[arg(long)]
     seed: Option<u64>,
 }

@@ -1,12 +1,12 @@
-//! The files of the repository, as far as people write them.
+//! The files of the repository that people write.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// Folders that hold nothing written by people, wherever they are.
+/// Folders without files written by people, wherever they are.
 const SKIPPED: [&str; 3] = [".git", "target", "node_modules"];
-/// Folders that running Sortie makes at the root.
+/// Folders that running Sortie creates at the root.
 const SKIPPED_AT_ROOT: [&str; 1] = ["data"];
 
 /// Files by their path from the root, with slashes, and their text.
@@ -16,7 +16,7 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// Reads the repository. What is no UTF-8 is read as well as can be.
+    /// Reads the repository. Invalid UTF-8 is replaced.
     pub(crate) fn read() -> io::Result<Self> {
         let mut tree = Self::default();
         tree.read_folder(&root(), "")?;
@@ -55,7 +55,7 @@ impl Tree {
         self.files.get(path).map(String::as_str)
     }
 
-    /// Whether there is a file or a folder at `path`.
+    /// Whether a file or a folder exists at `path`.
     pub(crate) fn has(&self, path: &str) -> bool {
         let folder = format!("{path}/");
         self.files.contains_key(path)

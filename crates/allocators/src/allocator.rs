@@ -1,4 +1,4 @@
-//! What every platform can do: start one server, stop it, and say what runs there.
+//! What every platform can do: start a server, stop it, and list what runs there.
 //!
 //! The log knows what was ordered; [`Allocator::list`] says what became of it. [`crate::Fleets`] and
 //! [`crate::Reconciliation`] compare the two by the same rules for all platforms, so an adapter decides nothing.
@@ -19,9 +19,9 @@ pub const MAX_LISTED: usize = 100_000;
 pub struct StartOrder {
     /// The order's id, and its idempotency key at the platform.
     pub allocation: AllocationId,
-    /// The id that the server is to send.
+    /// The id that the server will send.
     pub server: ServerId,
-    /// The fleet that it is started for.
+    /// The fleet for which it is started.
     pub fleet: FleetId,
 }
 
@@ -32,20 +32,20 @@ pub struct Started {
     pub placement: String,
 }
 
-/// What a platform can do, as far as anything depends on it.
+/// What a platform can do, if callers depend on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Capabilities {
-    /// [`Allocator::stop`] does next to nothing but wait for the server's end, so any number may run at a time.
+    /// [`Allocator::stop`] does little but wait for the server's end, so any number of them may run at a time.
     pub stop_only_waits: bool,
-    /// The adapter tells an [`ExitListener`] of every server that ends by itself. The ends of other platforms'
-    /// servers are found by listing.
+    /// The adapter reports every server that ends on its own to an [`ExitListener`]. On other platforms such ends are
+    /// found by listing.
     pub reports_exits: bool,
     /// How old a [`Listing`] may be. A server that started or ended within this time may be missing from a list, or may
-    /// still be on it. Zero where a list is exact.
+    /// still be on it. Zero if lists are exact.
     pub list_lag: Duration,
 }
 
-/// Where a server can be reached, as the platform says it.
+/// Where a server can be reached, according to the platform.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Address {
     /// An IP address or a host name.
@@ -54,7 +54,7 @@ pub struct Address {
     pub ports: Vec<u16>,
 }
 
-/// How far a server is, as the platform says it.
+/// The state of a server, according to the platform.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PlacementState {
     /// The platform has accepted the order.
@@ -63,8 +63,8 @@ pub enum PlacementState {
     Running,
     /// It is being stopped.
     Stopping,
-    /// It does not run any more, but the platform still keeps something of it, which [`Allocator::stop`] removes. The
-    /// text says how it ended: `exit status 3`.
+    /// It has ended, but the platform still keeps something of it, which [`Allocator::stop`] removes. The text says how
+    /// it ended: `exit status 3`.
     Ended(String),
 }
 
@@ -85,11 +85,11 @@ pub struct Placement {
     pub server: ServerId,
     /// The platform's own id of it, for people: `process 4711, port 7800`.
     pub id: String,
-    /// Where it can be reached, if the platform says that.
+    /// Where it can be reached, if the platform says so.
     pub address: Option<Address>,
-    /// When it was started, by the platform's clock, if the platform says that.
+    /// When it was started, by the platform's clock, if the platform says so.
     pub started_at: Option<Timestamp>,
-    /// How far it is.
+    /// Its state.
     pub state: PlacementState,
 }
 
@@ -101,7 +101,7 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// The first [`MAX_LISTED`] of `placements`; incomplete where there are more.
+    /// The first [`MAX_LISTED`] of `placements`; incomplete if there are more.
     #[must_use]
     pub fn of(placements: impl IntoIterator<Item = Placement>) -> Self {
         let mut placements = placements.into_iter();
@@ -109,19 +109,19 @@ impl Listing {
         Self { placements: listed, is_complete: placements.next().is_none() }
     }
 
-    /// The same, but not everything: the platform has not told the rest.
+    /// The same, but incomplete: the platform did not return the rest.
     #[must_use]
     pub fn cut(self) -> Self {
         Self { is_complete: false, ..self }
     }
 
-    /// The servers, [`MAX_LISTED`] at most.
+    /// The servers, at most [`MAX_LISTED`].
     #[must_use]
     pub fn placements(&self) -> &[Placement] {
         &self.placements
     }
 
-    /// Whether nothing is missing. What is missing from an incomplete list may well run.
+    /// Whether nothing is missing. Servers that are missing from an incomplete list may well run.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         self.is_complete
@@ -130,42 +130,42 @@ impl Listing {
 
 /// The adapter to one platform.
 ///
-/// Everything that it starts carries the installation's id, the allocation's id and the server's id as a mark. It
-/// lists, describes and stops nothing that has no such mark or that of another installation.
+/// Everything that it starts carries the installation's id, the allocation's id and the server's id as a mark. It never
+/// lists, describes or stops anything without such a mark or with that of another installation.
 #[async_trait]
 pub trait Allocator: Send + Sync {
     /// What the platform can do.
     fn capabilities(&self) -> Capabilities;
 
-    /// Starts the server of `order`. Idempotent: the same order again gets the same answer and starts nothing.
+    /// Starts the server of `order`. Idempotent: repeating an order returns the same answer and starts nothing.
     ///
     /// # Errors
     /// [`AllocatorError`]: nothing is left running, unless its class says that the outcome is unknown or that the boot
     /// failed.
     async fn start(&self, order: &StartOrder) -> Result<Started, AllocatorError>;
 
-    /// Stops the server of `allocation`, and returns when nothing of it is left. Idempotent: a server that the
-    /// platform does not know counts as stopped.
+    /// Stops the server of `allocation`, and returns when nothing of it is left. Idempotent: a server that the platform
+    /// does not know counts as stopped.
     ///
     /// # Errors
-    /// [`AllocatorError`], where it may still run.
+    /// [`AllocatorError`], in which case it may still run.
     async fn stop(&self, allocation: &AllocationId, server: &ServerId) -> Result<(), AllocatorError>;
 
     /// Every server with the mark of this installation, whichever process started it.
     ///
     /// # Errors
-    /// [`AllocatorError`], where the platform does not say.
+    /// [`AllocatorError`] if the platform does not answer.
     async fn list(&self) -> Result<Listing, AllocatorError>;
 
     /// The server of `allocation`, looked up by its mark; `None` if there is none. Must find every server whose start
-    /// the platform has acknowledged, even where a list still lacks it.
+    /// the platform has acknowledged, even if a list still lacks it.
     ///
     /// # Errors
-    /// [`AllocatorError`], where the platform does not say.
+    /// [`AllocatorError`] if the platform does not answer.
     async fn describe(&self, allocation: &AllocationId) -> Result<Option<Placement>, AllocatorError>;
 }
 
-/// The end of a server that nobody asked the allocator for.
+/// The end of a server that was not requested through the allocator.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServerExit {
     /// The order that it was started for.
@@ -178,10 +178,10 @@ pub struct ServerExit {
     pub with_control_plane: bool,
 }
 
-/// Learns of servers that ended by themselves.
+/// Is notified about servers that end on their own.
 #[async_trait]
 pub trait ExitListener: Send + Sync {
-    /// Takes the news, and returns when it is durable. Until then the allocator keeps the server's record, and an
+    /// Takes the report, and returns when it is durable. Until then the allocator keeps the server's record, and an
     /// allocator that is opened later reports the end again.
     async fn exited(&self, exit: ServerExit);
 }

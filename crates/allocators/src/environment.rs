@@ -5,21 +5,21 @@ use std::sync::Arc;
 
 use sortie_domain::ids::ServerId;
 
-/// Gives the API key of a server.
+/// Returns the API key of a server.
 pub type ServerKey = Arc<dyn Fn(&ServerId) -> String + Send + Sync>;
 
 /// What every server of a fleet is told about the control plane.
 #[derive(Clone)]
 pub struct ServerEnvironment {
-    /// `SORTIE_API`: where the server manager API answers.
+    /// `SORTIE_API`: the URL of the server manager API.
     pub api: String,
-    /// `SORTIE_API_KEY`: each server's own key for that API, where one is asked for.
+    /// `SORTIE_API_KEY`: each server's own key for that API, if it requires one.
     pub api_key: Option<ServerKey>,
-    /// `SORTIE_CA`: a PEM file with roots to trust, where those of the system will not do.
+    /// `SORTIE_CA`: a PEM file with roots to trust, if the system's roots do not suffice.
     pub ca: Option<String>,
-    /// `SORTIE_NETCODE_KEY`: the private key that connect tokens are sealed with, where the fleet uses them.
+    /// `SORTIE_NETCODE_KEY`: the private key that connect tokens are sealed with, if the fleet uses them.
     pub netcode_key: Option<String>,
-    /// `SORTIE_PROTOCOL_ID`: the netcode protocol id, where the fleet uses connect tokens.
+    /// `SORTIE_PROTOCOL_ID`: the netcode protocol id, if the fleet uses connect tokens.
     pub protocol_id: Option<u64>,
 }
 

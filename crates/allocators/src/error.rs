@@ -1,66 +1,66 @@
-//! Why a platform did not do what it was asked, in classes that are the same for all of them.
+//! Why a platform did not carry out a call, in classes that are the same for all platforms.
 
 use std::time::Duration;
 
-/// Attempts to start one server before its order counts as failed, for errors that pass: about 16 seconds with the
+/// Attempts to start one server before its order counts as failed, for transient errors: about 16 seconds with the
 /// engine's usual pauses.
 pub const MAX_START_ATTEMPTS: u32 = 7;
-/// Attempts where the platform has no capacity: few, because another fleet may have some.
+/// Attempts if the platform has no capacity: few, because another fleet may have some.
 pub const MAX_CAPACITY_ATTEMPTS: u32 = 3;
-/// Attempts where one more may help, and further ones will not: with fresh credentials, or a fresh server.
+/// Attempts if one retry may help, and more will not: with new credentials, or a new server.
 pub const MAX_REPEATED_ATTEMPTS: u32 = 2;
-/// Longest pause that one order grants a platform that asks for time, over all its attempts. After that its fleet has
-/// failed, so that another one gets the order.
+/// Maximum total pause that one order grants a throttling platform, over all its attempts. After that the order fails
+/// in this fleet, so that another one gets it.
 pub const MAX_START_PAUSE: Duration = Duration::from_secs(30);
-/// Longest pause that is granted before a stop is tried again.
+/// Maximum pause before a stop is retried.
 pub const MAX_STOP_PAUSE: Duration = Duration::from_secs(60);
 
-/// The class of an error, which decides what is done about it.
+/// The class of an error, which decides the reaction to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ErrorClass {
-    /// Too many calls. The platform has done nothing, and may say when to ask again.
+    /// Too many calls. The platform has done nothing, and may say when to retry.
     Throttled {
-        /// When to ask again, from now.
+        /// When to retry, from now.
         retry_after: Option<Duration>,
     },
     /// There is no machine for the server: other fleets may have one.
     NoCapacity,
-    /// The account may not have more servers, until somebody changes that.
+    /// The quota of the account is used up, until somebody changes it.
     Quota,
-    /// Something else holds, for a moment, what is needed: a lock, a port, an object that is being changed.
+    /// Something else temporarily holds what is needed: a lock, a port, an object that is being changed.
     Conflict,
-    /// The call may have worked: a time-out, a lost connection, an internal error.
+    /// The call may have worked: a timeout, a lost connection, an internal error.
     UnknownOutcome,
-    /// The credentials are wrong or expired, or permit too little.
+    /// The credentials are wrong or expired, or lack permissions.
     Auth,
-    /// The platform will never do it as it is configured: a wrong program, version, size or name.
+    /// The platform will never do it with this configuration: a wrong program, version, size or name.
     Invalid,
     /// The server's image or build cannot be fetched.
     Image,
     /// The server was created and ended, or hung, before it ran.
     BootFailed,
-    /// The platform cannot be used at the moment and has done nothing: no connection, or a machine that cannot start
+    /// The platform is currently unavailable and has done nothing: no connection, or a machine that cannot start
     /// processes or write files.
     Unreachable,
     /// The server that the call was about has vanished.
     Lost,
 }
 
-/// What is done about an error of a start.
+/// The reaction to an error of a start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StartRule {
-    /// Attempts in the same fleet until the order counts as failed; 1 means at once. The broker then leaves the fleet
-    /// alone for a while and orders elsewhere.
+    /// Attempts in the same fleet until the order counts as failed; 1 means at once. The broker then avoids the fleet
+    /// for a while and orders elsewhere.
     pub attempts: u32,
-    /// The server may be there: [`crate::Allocator::describe`] is asked before another attempt, and before a failure is
+    /// The server may exist: [`crate::Allocator::describe`] is asked before another attempt, and before a failure is
     /// reported.
     pub looks_first: bool,
-    /// Something may be left of the attempt, and is stopped before a failure is reported.
+    /// The attempt may have left something, which is stopped before a failure is reported.
     pub takes_back: bool,
 }
 
 impl ErrorClass {
-    /// What is done about an error of this class when a server was to be started.
+    /// The reaction to an error of this class when a server was to be started.
     #[must_use]
     pub fn start_rule(self) -> StartRule {
         let rule = |attempts, looks_first, takes_back| StartRule { attempts, looks_first, takes_back };
@@ -75,7 +75,7 @@ impl ErrorClass {
         }
     }
 
-    /// When the platform wants to be asked again, from now, if it said so.
+    /// When the platform wants a retry, from now, if it said so.
     #[must_use]
     pub const fn retry_after(self) -> Option<Duration> {
         match self {
@@ -85,13 +85,13 @@ impl ErrorClass {
     }
 }
 
-/// Why a platform did not do what it was asked.
+/// Why a platform did not carry out a call.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct AllocatorError {
-    /// What is done about it.
+    /// Decides the reaction.
     pub class: ErrorClass,
-    /// What was wrong and what to do, for the operator; holds no secret.
+    /// What was wrong and what to do, for the operator; contains no secret.
     pub message: String,
 }
 
@@ -108,7 +108,7 @@ impl AllocatorError {
         Self::new(ErrorClass::Invalid, message)
     }
 
-    /// The platform cannot be used at the moment, and has done nothing.
+    /// The platform is currently unavailable and has done nothing.
     #[must_use]
     pub fn unreachable(message: impl Into<String>) -> Self {
         Self::new(ErrorClass::Unreachable, message)

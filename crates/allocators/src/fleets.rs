@@ -1,9 +1,9 @@
-//! Carries out the broker's effects: each fleet has an allocator, and what the allocator says becomes a command.
+//! Carries out the broker's effects: each fleet has an allocator, whose answers become commands.
 //!
-//! What is done about an error is decided by its class ([`ErrorClass::start_rule`](crate::ErrorClass::start_rule)).
-//! Errors that pass are tried again, by the engine's pauses, but not for ever: the broker has other fleets, and an
-//! order that stays open would hold back its own cancellation. When its attempts are used up, an order is taken back
-//! and reported as failed, and the broker leaves the fleet alone for a while.
+//! The class of an error decides the reaction to it ([`ErrorClass::start_rule`](crate::ErrorClass::start_rule)).
+//! Transient errors are retried with the engine's pauses, but not forever: the broker has other fleets, and an open
+//! order would hold back its own cancellation. When its attempts are used up, an order is cancelled and reported as
+//! failed, and the broker avoids the fleet for a while.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,24 +20,24 @@ use crate::{Allocator, AllocatorError, MAX_START_PAUSE, MAX_STOP_PAUSE, StartOrd
 pub struct Fleets {
     allocators: BTreeMap<FleetId, Arc<dyn Allocator>>,
     unconfigured: Vec<Arc<dyn Allocator>>,
-    /// Of orders that some platform could not carry out yet.
+    /// Orders that some platform could not carry out yet.
     attempts: Mutex<BTreeMap<AllocationId, Attempts>>,
 }
 
-/// What was tried so far for one order.
+/// The attempts so far for one order.
 #[derive(Clone, Copy, Default)]
 struct Attempts {
     /// Attempts that failed.
     failed: u32,
-    /// Pauses that the platform asked for, together.
+    /// Total of the pauses that the platform asked for.
     paused: Duration,
     /// The outcome of an attempt is unknown: its server may run.
     may_run: bool,
 }
 
 impl Fleets {
-    /// `allocators` has one entry a configured fleet; several may share one allocator. `unconfigured` are asked
-    /// to stop servers of fleets that are no longer configured. They know their servers without the fleet.
+    /// `allocators` has one entry per configured fleet; several may share one allocator. `unconfigured` are asked to
+    /// stop servers of fleets that are no longer configured. They know their servers without the fleet.
     #[must_use]
     pub fn new(
         allocators: BTreeMap<FleetId, Arc<dyn Allocator>>,
@@ -108,7 +108,7 @@ impl Fleets {
         Ok(Command::AllocationFailed { allocation: allocation.clone(), error: error.message })
     }
 
-    /// Counts an attempt that failed with `error`; gives all of them.
+    /// Counts an attempt that failed with `error`; returns all attempts so far.
     fn one_more_attempt(&self, allocation: &AllocationId, error: &AllocatorError) -> Attempts {
         let mut attempts = self.attempts();
         let of_order = attempts.entry(allocation.clone()).or_default();
@@ -128,7 +128,7 @@ impl Fleets {
         if stoppers.is_empty() {
             tracing::warn!(
                 %allocation, %server, %fleet,
-                "taken for stopped: its fleet is no longer configured, so nobody can be asked to stop it"
+                "assumed stopped: its fleet is no longer configured, so no platform can stop it"
             );
         }
         for allocator in stoppers {
@@ -138,8 +138,7 @@ impl Fleets {
     }
 }
 
-/// A stop has no other outcome than that it worked, so even an error that stays is tried again: somebody may
-/// change what is wrong.
+/// A stop has to succeed in the end, so even a permanent error is retried: somebody may fix its cause.
 fn retry(error: AllocatorError) -> Retry {
     let after = error.class.retry_after().map(|asked| asked.min(MAX_STOP_PAUSE));
     Retry { after, reason: error.message }

@@ -2,8 +2,8 @@
 //!
 //! An [`Allocator`] starts, stops and lists servers on one platform; [`Fleets`] carries out the broker's effects with
 //! them, and [`Reconciliation`] compares what runs with what was ordered. The broker decides, the log remembers, and
-//! whatever is done here may be done twice: an allocation's id is its idempotency key all the way to the platform. So
-//! nothing here keeps a plan of its own, and a platform is one module that knows nothing of matches.
+//! everything here may happen twice: an allocation's id is its idempotency key all the way to the platform. So nothing
+//! here keeps a plan of its own, and a platform is one module that knows nothing of matches.
 
 mod allocator;
 mod environment;

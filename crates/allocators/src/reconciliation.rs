@@ -1,16 +1,16 @@
-//! Compares what runs on the platforms with what the broker ordered: at the start, and in a sweep from time to time.
+//! Compares what runs on the platforms with what the broker ordered: at the start, and in periodic sweeps.
 //!
 //! The rules are the same for every platform:
 //!
 //! * A server with our mark that the broker does not know is a **stray**, and is stopped: at the start at once, because
-//!   the log is whole then and knows every order; in a sweep only when lists have shown it for [`STRAY_GRACE`] and for the
-//!   lag of the platform's lists, so that it is at least as old, and on two lists in a row.
-//! * What has no mark of this installation is on no list, so it is never touched.
-//! * A server that the broker believes placed and that its platform does not have is reported **gone**, but only where
-//!   the list is complete, and not before the platform's lists have caught up with the order. An order whose start is in
+//!   the log is complete then and knows every order; in a sweep only when lists have contained it for [`STRAY_GRACE`] and
+//!   for the lag of the platform's lists, so that it is at least as old, and on two lists in a row.
+//! * Anything without a mark of this installation is on no list, so it is never touched.
+//! * A server that the broker believes placed and that its platform does not have is reported **gone**, but only if the
+//!   list is complete, and not before the platform's lists have caught up with the order. An order whose start is in
 //!   flight is left alone.
 //!
-//! Each round asks the broker before and after the platforms. So an order that was given or that ended meanwhile is
+//! Each round asks the broker before and after the platforms. So an order that was given or ended in the meantime is
 //! never taken for a difference.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,21 +27,21 @@ use crate::{Allocator, AllocatorError, Listing, MAX_STOP_PAUSE, Placement};
 
 /// Time between two sweeps.
 pub const SWEEP_PERIOD: Duration = Duration::from_secs(60);
-/// Time until a platform that did not give its first list is asked again.
+/// Time until a platform that did not return its first list is asked again.
 const START_PERIOD: Duration = Duration::from_secs(5);
-/// Longest wait for one list.
+/// Maximum wait for one list.
 const LIST_TIME: Duration = Duration::from_secs(60);
-/// A sweep does not stop a stray before lists have shown it for this long.
+/// A sweep does not stop a stray before lists have contained it for this long.
 const STRAY_GRACE: Duration = Duration::from_secs(30);
-/// Strays that are stopped at a time.
+/// Maximum number of strays that are stopped at a time.
 const MAX_STOPS: usize = 64;
-/// Pause before a stray is stopped again that could not be. Doubles with each further attempt.
+/// Pause before another attempt to stop a stray. Doubles with each further attempt.
 const STOP_PAUSE: Duration = Duration::from_millis(500);
 
-/// What the broker knows of an order that has not ended.
+/// What the broker knows about an order that has not ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KnownOrder {
-    /// The fleet that has it.
+    /// The fleet of the order.
     pub fleet: FleetId,
     /// Its server has been started, and nobody has ordered its stop: its platform must have it.
     pub is_placed: bool,
@@ -62,22 +62,22 @@ struct Platform {
     name: &'static str,
     allocator: Arc<dyn Allocator>,
     fleets: BTreeSet<FleetId>,
-    /// It has given its first list.
+    /// It has returned its first list.
     has_started: bool,
-    /// Strays on its last list, and since when they are on every one. At most [`crate::MAX_LISTED`].
+    /// Strays on its last list, and since when they have been on every list. At most [`crate::MAX_LISTED`].
     strays: BTreeMap<AllocationId, Instant>,
 }
 
 impl Platform {
-    /// Whether `stray` is to be stopped, now that one more list shows it.
+    /// Whether to stop `stray`, now that one more list contains it.
     fn condemns(&self, stray: &AllocationId) -> bool {
-        // One that has been on lists for that long is at least as old.
+        // A server that has been on lists for that long is at least as old.
         let grace = STRAY_GRACE.max(self.allocator.capabilities().list_lag);
         !self.has_started || self.strays.get(stray).is_some_and(|since| since.elapsed() >= grace)
     }
 }
 
-/// Work that has ended.
+/// A finished task.
 enum Done {
     Stopped(AllocationId),
     Reported(AllocationId),
@@ -87,9 +87,9 @@ enum Done {
 pub struct Reconciliation {
     orders: Arc<dyn Orders>,
     platforms: Vec<Platform>,
-    /// What is reported of servers that were gone at the start.
+    /// Reported for servers that were gone at the start.
     gone_at_start: &'static str,
-    /// Placed orders that were on no list the last time, and since when. At most as many as the broker has orders.
+    /// Placed orders that were missing on the last list, and since when. At most as many as the broker has orders.
     missing: BTreeMap<AllocationId, Instant>,
     stopping: BTreeSet<AllocationId>,
     reporting: BTreeSet<AllocationId>,
@@ -99,8 +99,8 @@ pub struct Reconciliation {
 }
 
 impl Reconciliation {
-    /// A comparison with what `orders` knows. `gone_at_start` says in reports what became of servers that were gone when
-    /// it began: `was gone when the control plane started`.
+    /// A comparison with what `orders` knows. `gone_at_start` is the reported reason for servers that were gone when it
+    /// began: `was gone when the control plane started`.
     #[must_use]
     pub fn new(orders: Arc<dyn Orders>, gone_at_start: &'static str) -> Self {
         Self {
@@ -116,7 +116,7 @@ impl Reconciliation {
         }
     }
 
-    /// With the platform `name`, which runs the servers of `fleets`.
+    /// Adds the platform `name`, which runs the servers of `fleets`.
     #[must_use]
     pub fn with(
         mut self,
@@ -129,7 +129,7 @@ impl Reconciliation {
         self
     }
 
-    /// Compares until the broker stops. `settled` is called once: when every platform has given a list, and all
+    /// Compares until the broker stops. `settled` is called once: when every platform has returned a list, and all
     /// servers that were gone at the start have been reported.
     pub async fn run(mut self, settled: impl FnOnce() + Send) {
         let mut settled = Some(settled);
@@ -143,7 +143,7 @@ impl Reconciliation {
                         match done {
                             Ok(Done::Stopped(allocation)) => drop(self.stopping.remove(&allocation)),
                             Ok(Done::Reported(allocation)) => drop(self.reporting.remove(&allocation)),
-                            // A panic does not say whose task it was. Doing some of the others twice does no harm.
+                            // A panic does not say whose task it was. Repeating some of the others does no harm.
                             Err(_) => {
                                 self.stopping.clear();
                                 self.reporting.clear();
@@ -166,7 +166,7 @@ impl Reconciliation {
         }
     }
 
-    /// One comparison; gives the pause until the next, or `None` once the broker has stopped.
+    /// One comparison; returns the pause until the next, or `None` once the broker has stopped.
     async fn round(&mut self) -> Option<Duration> {
         let before = self.orders.known().await?;
         let lists = self.lists().await;
@@ -188,7 +188,7 @@ impl Reconciliation {
         Some(if have_started { SWEEP_PERIOD } else { START_PERIOD })
     }
 
-    /// The list of each platform; `None` of one that does not give it.
+    /// The list of each platform; `None` if it does not return one.
     async fn lists(&self) -> Vec<Option<Listing>> {
         let list = async |platform: &Platform| {
             let problem = match timeout(LIST_TIME, platform.allocator.list()).await {
@@ -202,12 +202,12 @@ impl Reconciliation {
         futures::future::join_all(self.platforms.iter().map(list)).await
     }
 
-    /// Reports the servers of `placed` orders that are not there.
+    /// Reports the servers of `placed` orders that do not exist.
     fn report_gone(&mut self, placed: BTreeMap<&AllocationId, &FleetId>, lists: &[Option<Listing>]) {
         let mut listed: BTreeMap<&AllocationId, (usize, &Placement)> = BTreeMap::new();
         for (at, list) in lists.iter().enumerate() {
             for found in list.iter().flat_map(Listing::placements) {
-                // One that runs counts more than what is left of another one.
+                // A running server takes precedence over what is left of another one.
                 let known = listed.entry(&found.allocation).or_insert((at, found));
                 if known.1.state.has_ended() {
                     *known = (at, found);
@@ -238,7 +238,7 @@ impl Reconciliation {
         }
     }
 
-    /// A server whose platform says that it has ended, unless the platform reports that by itself.
+    /// A server that has ended according to its platform, unless the platform reports ends on its own.
     fn report_ended(&mut self, at: usize, found: &Placement) {
         let crate::PlacementState::Ended(status) = &found.state else { return };
         let reports_exits =
@@ -248,7 +248,8 @@ impl Reconciliation {
         }
     }
 
-    /// Whether an order of `fleet` that is on no list, `since` then, has no server. `None` where the lists do not tell.
+    /// Whether an order of `fleet` that has been on no list since `since` has no server. `None` if the lists do not
+    /// tell.
     fn has_caught_up(
         &self,
         fleet: &FleetId,
@@ -264,7 +265,7 @@ impl Reconciliation {
             }
             list.as_ref().filter(|list| list.is_complete())?;
             let lag = platform.allocator.capabilities().list_lag;
-            // An exact list tells at the start what is gone. Later, two lists have to say the same.
+            // At the start an exact list tells what is gone. Later, two lists have to agree.
             let at_once = lag.is_zero() && !platform.has_started;
             has_caught_up &= at_once || since.is_some_and(|since| since.elapsed() >= lag);
         }
@@ -313,7 +314,7 @@ impl Reconciliation {
         if !self.stopping.insert(allocation.clone()) {
             return;
         }
-        tracing::warn!(%allocation, %server, platform, id, ?address, ?started_at, "stopping a server that nobody knows");
+        tracing::warn!(%allocation, %server, platform, id, ?address, ?started_at, "stopping an unknown server");
         let (allocator, stops) = (Arc::clone(allocator), Arc::clone(&self.stops));
         self.work.spawn(async move {
             // The semaphore is never closed.

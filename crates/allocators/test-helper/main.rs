@@ -1,4 +1,4 @@
-//! What the tests of local processes start beside servers and in their place.
+//! What the tests of local processes start next to servers and in their place.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::process::ExitCode;

@@ -1,5 +1,5 @@
-//! `sortie bench broker`: whole lives of matches. Each call is answered after what it decided is durable; the limit
-//! beside it is the health check, which goes the same way and writes nothing.
+//! `sortie bench broker`: whole lives of matches. Each call is answered after its decision is durable; the limit is the
+//! health check, which takes the same path and writes nothing.
 
 use std::time::{Duration, Instant};
 
@@ -17,10 +17,10 @@ use crate::{MAX_CONNECTIONS, Outcome, ROUNDS};
 
 /// The calls of a match's life, in order.
 const CALLS: [&str; 4] = ["submit", "request", "ready", "end"];
-/// Things that take turns in a round: cycles, health checks, syncs.
+/// What takes turns in a round: cycles, health checks, syncs.
 const IN_A_ROUND: u32 = 3;
 
-/// A fleet that no match fits, so that nothing happens but what is measured.
+/// A fleet that matches no match, so that nothing happens except what is measured.
 pub(crate) fn idle_fleets() -> Value {
     json!({ "idle": {
         "max": 1,
@@ -63,7 +63,7 @@ pub(crate) async fn run(options: &BrokerOptions) -> Result<Outcome, Failure> {
     Ok(Outcome { json: json!({ "bench": "broker", "levels": levels, "scale": scale }), text, errors })
 }
 
-/// One game server, and whoever makes matches for it.
+/// One game server, and a backend that makes matches for it.
 struct Cycle {
     connection: Connection,
     server: String,
@@ -108,7 +108,7 @@ impl Work for HealthCheck {
     }
 }
 
-/// What was found with so many calls in flight.
+/// The result with a number of calls in flight.
 struct Level {
     in_flight: usize,
     connections: usize,
@@ -117,7 +117,7 @@ struct Level {
     syncs: Vec<f64>,
     calls: [Timings; CALLS.len()],
     health: Timings,
-    /// CPU time of the control plane for the cycles and for the health checks, if it can be told.
+    /// CPU time of the control plane for the cycles and for the health checks, if it is known.
     cpu: Option<(Cpu, Cpu)>,
     errors: Errors,
 }
@@ -144,7 +144,7 @@ impl Level {
         let syncs = SyncLoop::in_folder(target.folder())?;
         let slice = lasting / (ROUNDS * IN_A_ROUND);
         let mut level = Self::nothing(in_flight, connections.len());
-        // A round before the first, to warm up.
+        // A warm-up round.
         for round in 0..=ROUNDS {
             let before = target.cpu();
             let checked = load(health, Until::after(slice)).await?;
@@ -192,7 +192,7 @@ impl Level {
         cycles.add(after.since(between));
     }
 
-    /// CPU time in microseconds of a call of a cycle, and of a health check: the machine thread, the rest.
+    /// CPU time per call of a cycle, and per health check, in microseconds: the machine thread, the rest.
     fn cpu_of_each(&self) -> Option<[(f64, f64); 2]> {
         let (cycles, health) = self.cpu?;
         Some([
@@ -251,7 +251,7 @@ impl Level {
     }
 }
 
-/// A worker for each call in flight, spread over the connections.
+/// One worker per call in flight, spread over the connections.
 pub(crate) fn workers<W>(
     connections: &[Connection],
     count: usize,

@@ -15,7 +15,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Whether this is a game server that a benchmark has started.
+    /// Whether this is a game server started by a benchmark.
     #[must_use]
     pub const fn is_game_server(&self) -> bool {
         matches!(self.action, Action::GameServer)
@@ -27,7 +27,7 @@ pub(crate) enum Action {
     /// Whole lives of matches, against health checks and bare syncs; with --queued, a long queue against a short one
     Broker(BrokerOptions),
     /// Players' seats and connect tokens, against health checks
-    // Its own `--version` is the game's.
+    // The game has a `--version` of its own.
     #[command(disable_version_flag = true)]
     Gateway(GatewayOptions),
     /// A game server's calls through a sidecar, against the same calls without one; a sidecar's start and memory
@@ -49,13 +49,13 @@ pub(crate) enum Action {
 /// What is measured.
 #[derive(Args, Debug)]
 pub(crate) struct TargetOptions {
-    /// Base address of a running control plane; without it one is started, and ended again
+    /// Base address of a running control plane; without it one is started and stopped again
     #[arg(long)]
     pub(crate) url: Option<String>,
     /// API key
     #[arg(long, env = "SORTIE_API_KEY", hide_env_values = true)]
     pub(crate) key: Option<String>,
-    /// Folder for what is written on the way, on the disk that is to be measured; the working folder if not given
+    /// Folder for written data, on the disk to measure; default: the working folder
     #[arg(long)]
     pub(crate) data: Option<PathBuf>,
     /// One line of JSON
@@ -70,16 +70,16 @@ pub(crate) struct BrokerOptions {
     /// Calls in flight, one level after the other
     #[arg(long, default_value = "1,8,64", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) in_flight: Vec<u16>,
-    /// How long each level is measured
+    /// Duration of each level
     #[arg(long = "for", default_value = "10s", value_parser = duration)]
     pub(crate) lasting: Duration,
-    /// Matches of the long queue; none is measured if not given
+    /// Number of matches in the long queue; without it, no long queue is measured
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=500_000))]
     pub(crate) queued: u32,
-    /// Different requirements that servers ask the queues with
+    /// Number of different requirements in the servers' requests
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..=100_000))]
     pub(crate) filters: u32,
-    /// Servers that wait beside the long queue
+    /// Servers that wait in addition to the long queue
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=50_000))]
     pub(crate) waiting: u32,
 }
@@ -88,29 +88,29 @@ pub(crate) struct BrokerOptions {
 pub(crate) struct GatewayOptions {
     #[command(flatten)]
     pub(crate) target: TargetOptions,
-    /// Players that join at a time, one level after the other
+    /// Players that join concurrently, one level after the other
     #[arg(long, default_value = "1,8,64", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) in_flight: Vec<u16>,
-    /// How long each level is measured
+    /// Duration of each level
     #[arg(long = "for", default_value = "10s", value_parser = duration)]
     pub(crate) lasting: Duration,
-    /// Game to ask a running control plane for
+    /// Game to request from a running control plane
     #[arg(long, requires = "url")]
     pub(crate) game: Option<String>,
-    /// Version to ask for
+    /// Version to request
     #[arg(long, requires = "url")]
     pub(crate) version: Option<String>,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct SidecarOptions {
-    /// Game servers that call at a time, one level after the other
+    /// Game servers that call concurrently, one level after the other
     #[arg(long, default_value = "1,8", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) in_flight: Vec<u16>,
-    /// How long each level is measured
+    /// Duration of each level
     #[arg(long = "for", default_value = "10s", value_parser = duration)]
     pub(crate) lasting: Duration,
-    /// Folder for what is written on the way; the working folder if not given
+    /// Folder for written data; default: the working folder
     #[arg(long)]
     pub(crate) data: Option<PathBuf>,
     /// One line of JSON
@@ -120,22 +120,22 @@ pub(crate) struct SidecarOptions {
 
 #[derive(Args, Debug)]
 pub(crate) struct DispatchOptions {
-    /// What to measure; everything if not given
+    /// What to measure; default: everything
     #[arg(long = "case", value_enum, value_delimiter = ',')]
     pub(crate) cases: Vec<Case>,
-    /// Bytes of a message, one size after the other
+    /// Size of a message in bytes, one size after the other
     #[arg(long, default_value = "64,1024,16384", value_delimiter = ',', value_parser = bytes)]
     pub(crate) sizes: Vec<usize>,
-    /// Devices that send or are sent to, one number after the other
+    /// Number of devices that send or receive, one number after the other
     #[arg(long, default_value = "1,100", value_delimiter = ',', value_parser = devices)]
     pub(crate) devices: Vec<usize>,
-    /// Times that the dispatcher and the relays take turns
+    /// Number of rounds in which the dispatcher and the relays take turns
     #[arg(long, default_value = "5", value_parser = rounds)]
     pub(crate) rounds: usize,
-    /// How long each of them is measured in each turn
+    /// Duration of each of them in each round
     #[arg(long = "for", default_value = "800ms", value_parser = duration)]
     pub(crate) lasting: Duration,
-    /// Idle devices whose memory is measured
+    /// Number of idle devices whose memory is measured
     #[arg(long, default_value = "5000", value_parser = devices)]
     pub(crate) idle_devices: usize,
     /// One line of JSON
@@ -145,16 +145,16 @@ pub(crate) struct DispatchOptions {
 
 #[derive(Args, Debug)]
 pub(crate) struct RelayOptions {
-    /// What the benchmark says to it
+    /// Commands from the benchmark
     pub(crate) arguments: Vec<String>,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ReplayOptions {
-    /// Events of the log
+    /// Number of events in the log
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub(crate) events: u32,
-    /// Folder for the log; the working folder if not given
+    /// Folder for the log; default: the working folder
     #[arg(long)]
     pub(crate) data: Option<PathBuf>,
     /// One line of JSON
@@ -164,19 +164,19 @@ pub(crate) struct ReplayOptions {
 
 #[derive(Args, Debug)]
 pub(crate) struct MatchmakerOptions {
-    /// Tickets that wait, one number after the other
+    /// Number of waiting tickets, one number after the other
     #[arg(long, default_value = "1000,10000,100000,1000000", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1_500_000))]
     pub(crate) tickets: Vec<u32>,
-    /// The queue; each of them if not given
+    /// The queue; default: all of them
     #[arg(long = "queue", value_enum, value_delimiter = ',')]
     pub(crate) queues: Vec<MatchmakerCase>,
-    /// Only the kinds of rules that make searches long, and input that was made to be bad
+    /// Only the kinds of rules that make searches long, and hostile input
     #[arg(long, conflicts_with = "queues")]
     pub(crate) kinds: bool,
-    /// Tickets that arrive in a second
+    /// Tickets that arrive per second
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) arrivals: u32,
-    /// Seconds of virtual time before anything is measured
+    /// Seconds of virtual time before the measurement
     #[arg(long, default_value_t = 45, value_parser = clap::value_parser!(u32).range(0..=600))]
     pub(crate) warm_up: u32,
     /// Seconds of virtual time that are measured
@@ -192,7 +192,7 @@ pub(crate) enum MatchmakerCase {
     /// One against one, with the same value of a property
     #[value(name = "1v1-equality")]
     Equality,
-    /// One against one, by a rating, within a distance that widens
+    /// One against one, by rating, within a distance that widens
     #[value(name = "1v1-skill")]
     Skill,
     /// Five against five in parties, by rating and latency
@@ -204,12 +204,12 @@ fn duration(text: &str) -> Result<Duration, String> {
     sortie_config_file::duration(text)
 }
 
-/// Bytes of one message: what a frame of a dispatcher may have.
+/// Size of one message in bytes: the limit of a dispatcher's frame.
 fn bytes(text: &str) -> Result<usize, String> {
     within(text, 1..=32 << 10)
 }
 
-/// Connections at a time: those of one address have about so many ports.
+/// Number of connections: one address has about this many ports.
 fn devices(text: &str) -> Result<usize, String> {
     within(text, 1..=20_000)
 }

@@ -1,5 +1,5 @@
-//! One HTTP/2 connection to a control plane, over which everything of a benchmark goes: gRPC, and plain HTTP for the
-//! calls that have no gRPC form, as submitting a match.
+//! One HTTP/2 connection to a control plane, used for everything in a benchmark: gRPC, and plain HTTP for calls without
+//! a gRPC form, like submitting a match.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -20,9 +20,9 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::failure::Failure;
 
-/// Longest wait for a connection.
+/// Maximum wait for a connection.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
-/// Longest answer that is read, in bytes: the list of all servers is the longest.
+/// Maximum size of an answer, in bytes: the list of all servers is the longest.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// A connection. Clones share it.
@@ -42,7 +42,7 @@ struct Submitted {
 impl Connection {
     pub(crate) async fn open(url: &str, key: Option<&str>) -> Result<Self, Failure> {
         let endpoint = Endpoint::from_shared(url.to_owned())
-            .map_err(|error| Failure::of(format!("{url} is no address of a control plane"), error))?;
+            .map_err(|error| Failure::of(format!("{url} is not the address of a control plane"), error))?;
         let channel = endpoint.connect_timeout(CONNECT_TIME).connect().await;
         let channel = channel.map_err(|error| Failure::of(format!("cannot reach {url}"), root(&error)))?;
         let key = key.map(|key| format!("Bearer {key}").parse::<MetadataValue<Ascii>>()).transpose();
@@ -51,7 +51,7 @@ impl Connection {
                 .max_decoding_message_size(MAX_ANSWER_BYTES),
             health: HealthClient::new(channel.clone()),
             channel,
-            key: key.map_err(|_| Failure::new("the API key has characters that no key has"))?,
+            key: key.map_err(|_| Failure::new("the API key contains invalid characters"))?,
         })
     }
 
@@ -69,7 +69,7 @@ impl Connection {
         Ok(())
     }
 
-    /// `RequestMatch`; the response has no match where none fits.
+    /// `RequestMatch`; the response has no match if none fits.
     pub(crate) async fn request_match(
         &mut self,
         server: &str,
@@ -107,7 +107,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Servers whose ids begin so and that have asked for a match.
+    /// Servers that have asked for a match and whose ids have this prefix.
     pub(crate) async fn count_servers(&mut self, prefix: &str) -> Result<usize, Failure> {
         let request = self.message(ListServersRequest::default());
         let servers = self.servers.list_servers(request).await?.into_inner().servers;
@@ -117,7 +117,7 @@ impl Connection {
             .count())
     }
 
-    /// `POST /v1/matches`; gives the match's id.
+    /// `POST /v1/matches`; returns the match's id.
     pub(crate) async fn submit(&mut self, order: String) -> Result<String, Failure> {
         let (_, answer) = self.http(Method::POST, "/v1/matches", order).await?;
         Ok(serde_json::from_slice::<Submitted>(&answer)?.match_id)
@@ -148,7 +148,7 @@ impl Connection {
     }
 }
 
-/// The error at the bottom, which says what the others only wrap.
+/// The innermost error, which the others only wrap.
 fn root(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), root)
 }

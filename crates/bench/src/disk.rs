@@ -1,4 +1,4 @@
-//! The limit of everything that must be durable before it is answered: a bare loop of appends and syncs.
+//! The limit for everything that must be durable before it is answered: a bare loop of appends and syncs.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 
-/// Appended before each sync, in bytes.
+/// Number of bytes appended before each sync.
 const APPENDED_BYTES: usize = 512;
 
 /// A file that is appended to; gone when dropped.
@@ -23,7 +23,7 @@ impl SyncLoop {
         Ok(Self { path: file.into_temp_path() })
     }
 
-    /// Syncs a second.
+    /// Syncs per second.
     pub(crate) async fn measure(&self, lasting: Duration) -> Result<f64, Failure> {
         let path: PathBuf = self.path.to_path_buf();
         let measured = tokio::task::spawn_blocking(move || {

@@ -9,7 +9,7 @@ use crate::data_path::{self, BenchError, BenchOptions};
 use crate::failure::Failure;
 use crate::load::Errors;
 
-/// The hidden subcommand that a relay is started by.
+/// The hidden subcommand that starts a relay.
 const RELAY: [&str; 2] = ["bench", "dispatch-relay"];
 
 pub(crate) async fn run(options: &DispatchOptions, show: fn(&str)) -> Result<Outcome, Failure> {
@@ -22,7 +22,7 @@ pub(crate) async fn run(options: &DispatchOptions, show: fn(&str)) -> Result<Out
         bench.cases.clone_from(&options.cases);
     }
     let for_programs = options.json;
-    // Rows are shown as they are known: all of them take minutes.
+    // Rows are shown as soon as they are known: all of them take minutes.
     let show = move |row: &str| {
         if !for_programs {
             show(row);
@@ -37,7 +37,7 @@ pub(crate) async fn run(options: &DispatchOptions, show: fn(&str)) -> Result<Out
 /// A relay, until the process that started it ends it.
 pub(crate) async fn relay(options: RelayOptions) -> Result<(), Failure> {
     let (tell, told) = tokio::sync::oneshot::channel::<Result<(), BenchError>>();
-    // It has a runtime of its own, which this one would be in the way of.
+    // It has a runtime of its own, which this one would disturb.
     std::thread::spawn(move || {
         let _nobody_waits = tell.send(data_path::relay(&options.arguments));
     });

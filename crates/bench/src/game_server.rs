@@ -1,6 +1,5 @@
 //! The game server of `sortie bench gateway`, started as a process of a fleet. It plays nothing: it takes every match
-//! that its fleet gets, says at once that players may come, and ends the match after a while. Whatever time that
-//! leaves belongs to the control plane.
+//! of its fleet, reports it ready at once, and ends it after a while. All remaining time is the control plane's.
 
 use std::time::Duration;
 
@@ -9,15 +8,15 @@ use tokio::task::JoinSet;
 use crate::client::Connection;
 use crate::failure::Failure;
 
-/// Requests for a match that wait at the control plane at a time, of the 64 that it allows a server.
+/// Number of concurrent requests for a match, of the 64 that the control plane allows a server.
 const WAITING: usize = 32;
-/// How long a match lasts: its places are taken long before.
+/// Duration of a match: its seats are taken long before.
 const MATCH_TIME: Duration = Duration::from_secs(5);
 /// Hints of the server manager contract.
 const WILLING_TO_WAIT: u32 = 2;
 const SHUTDOWN: u32 = 1;
 
-/// Works until the control plane is gone or asks for the end.
+/// Runs until the control plane is gone or sends a shutdown hint.
 pub(crate) async fn run() -> Result<(), Failure> {
     let variable = |name: &str| {
         std::env::var(name)
@@ -31,7 +30,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
     for _ in 0..WAITING {
         tasks.spawn(take_matches(connection.clone(), server.clone(), address.clone()));
     }
-    // The first that ends is the end: no further match comes, or nobody is there to give one.
+    // The first to finish ends everything: there are no further matches, or the control plane is gone.
     match tasks.join_next().await {
         Some(ended) => ended?,
         None => Ok(()),

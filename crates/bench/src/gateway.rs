@@ -1,5 +1,5 @@
-//! `sortie bench gateway`: players' seats and connect tokens, where a server is there to take them. The limit beside
-//! them is the cheapest HTTP call there is.
+//! `sortie bench gateway`: players' seats and connect tokens, with a server that is ready to take them. The limit is
+//! the cheapest HTTP call there is.
 
 use std::time::{Duration, Instant};
 
@@ -15,15 +15,15 @@ use crate::stats::{Timings, Turns, merged, shown};
 use crate::target::Target;
 use crate::{MAX_CONNECTIONS, Outcome, ROUNDS};
 
-/// Things that take turns in a round: joins, health checks.
+/// What takes turns in a round: joins, health checks.
 const IN_A_ROUND: u32 = 2;
-/// Places in a match.
+/// Seats in a match.
 const CAPACITY: u32 = 10;
-/// The game's own name and version, where the benchmark starts its servers.
+/// The game's name and version if the benchmark starts its servers.
 const GAME: (&str, &str) = ("bench", "1");
-/// Longest time until the first player finds a server that is there.
+/// Maximum time until the first player finds a ready server.
 const WARM_UP_TIME: Duration = Duration::from_secs(60);
-/// Tells whether a server was there.
+/// Tells whether a server was ready.
 const JOIN_HEADER: &str = "sortie-join";
 
 pub(crate) async fn run(options: &GatewayOptions) -> Result<Outcome, Failure> {
@@ -32,11 +32,12 @@ pub(crate) async fn run(options: &GatewayOptions) -> Result<Outcome, Failure> {
         Some(_) => given.clone(),
         None => Some(own.to_owned()),
     };
-    let wish = json!({ "game": named(&options.game, GAME.0), "version": named(&options.version, GAME.1) });
-    warm_up(&target, &wish).await?;
+    let join_request =
+        json!({ "game": named(&options.game, GAME.0), "version": named(&options.version, GAME.1) });
+    warm_up(&target, &join_request).await?;
     let (mut errors, mut levels, mut text) = (Errors::default(), Vec::new(), Vec::new());
     for in_flight in &options.in_flight {
-        let level = Level::measure(&target, &wish, usize::from(*in_flight), options.lasting).await?;
+        let level = Level::measure(&target, &join_request, usize::from(*in_flight), options.lasting).await?;
         levels.push(level.json());
         text.extend(level.text());
         errors.add(level.errors);
@@ -57,11 +58,11 @@ fn fleets(binary: &std::path::Path) -> Value {
     } })
 }
 
-/// Returns when a player has found a server that was there.
-async fn warm_up(target: &Target, wish: &Value) -> Result<(), Failure> {
+/// Returns when a player has found a ready server.
+async fn warm_up(target: &Target, join_request: &Value) -> Result<(), Failure> {
     let connection = target.connect(1).await?.into_iter().next();
     let connection = connection.ok_or_else(|| Failure::new("no connection was made"))?;
-    let mut player = Player::new(connection, wish);
+    let mut player = Player::new(connection, join_request);
     let warm = async {
         while player.warm.summary().count == 0 {
             player.once().await?;
@@ -75,21 +76,26 @@ async fn warm_up(target: &Target, wish: &Value) -> Result<(), Failure> {
 /// Players, one after the other.
 struct Player {
     connection: Connection,
-    wish: String,
+    join_request: String,
     warm: Timings,
     cold: Timings,
 }
 
 impl Player {
-    fn new(connection: Connection, wish: &Value) -> Self {
-        Self { connection, wish: wish.to_string(), warm: Timings::new(), cold: Timings::new() }
+    fn new(connection: Connection, join_request: &Value) -> Self {
+        Self {
+            connection,
+            join_request: join_request.to_string(),
+            warm: Timings::new(),
+            cold: Timings::new(),
+        }
     }
 }
 
 impl Work for Player {
     async fn once(&mut self) -> Result<(), Failure> {
         let began = Instant::now();
-        let joined = self.connection.http(Method::POST, "/matchmaker/wannaplay", self.wish.clone());
+        let joined = self.connection.http(Method::POST, "/matchmaker/wannaplay", self.join_request.clone());
         let (headers, _) = joined.await?;
         let warm = headers.get(JOIN_HEADER).is_some_and(|how| how == "warm");
         (if warm { &mut self.warm } else { &mut self.cold }).record(began.elapsed());
@@ -112,7 +118,7 @@ impl Work for Probe {
     }
 }
 
-/// What was found with so many calls in flight.
+/// The result with a number of calls in flight.
 struct Level {
     in_flight: usize,
     connections: usize,
@@ -126,17 +132,18 @@ struct Level {
 impl Level {
     async fn measure(
         target: &Target,
-        wish: &Value,
+        join_request: &Value,
         in_flight: usize,
         lasting: Duration,
     ) -> Result<Self, Failure> {
         let connections = target.connect(in_flight.min(MAX_CONNECTIONS)).await?;
-        let mut players = workers(&connections, in_flight, |connection, _| Player::new(connection, wish));
+        let mut players =
+            workers(&connections, in_flight, |connection, _| Player::new(connection, join_request));
         let mut probes =
             workers(&connections, in_flight, |connection, _| Probe { connection, timings: Timings::new() });
         let slice = lasting / (ROUNDS * IN_A_ROUND);
         let (mut turns, mut errors) = (Turns::default(), Errors::default());
-        // A round before the first, to warm up.
+        // A warm-up round.
         for round in 0..=ROUNDS {
             let probed = load(probes, Until::after(slice)).await?;
             let joined = load(players, Until::after(slice)).await?;

@@ -1,8 +1,8 @@
-//! The benchmarks of `sortie bench`: they measure a control plane from outside, through the interfaces that its users have.
+//! The benchmarks of `sortie bench`: they measure a control plane from outside, through its users' interfaces.
 //!
-//! The machine that measures is the one that is measured, and seldom a quiet one. So nothing is compared across runs:
-//! each figure stands beside its limit (the cheapest call over the very same connections, a bare loop of syncs on the
-//! same disk), taken in turns with it, and what counts is the ratio.
+//! Load and control plane share one machine, which is seldom quiet. So nothing is compared across runs: each figure has
+//! a limit next to it (the cheapest call over the same connections, a bare loop of syncs on the same disk), measured in
+//! turns with it, and the ratio counts.
 //!
 //! | where | what |
 //! |---|---|
@@ -21,7 +21,7 @@
 //! | `disk` | the loop of syncs |
 //! | `stats` | percentiles, medians |
 //!
-//! A crate of its own, because what is measured should not contain what it is compared with.
+//! A crate of its own, so that what is measured does not contain what it is compared with.
 
 mod broker;
 mod cli;
@@ -51,26 +51,26 @@ use load::Errors;
 
 /// Maximum number of HTTP/2 connections that calls are spread over; further calls share them.
 const MAX_CONNECTIONS: usize = 8;
-/// Times that what is measured and its limit take turns.
+/// Number of turns of what is measured and its limit.
 const ROUNDS: u32 = 5;
 
-/// What the program that runs a benchmark gives it.
+/// What the program that runs a benchmark provides.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
     /// Between the broker's types and its log.
     pub codec: fn() -> Codec<Broker>,
-    /// Shows one line on standard output. Benchmarks that take minutes show each figure as it is known.
+    /// Shows one line on standard output. Benchmarks that take minutes show each figure as soon as it is known.
     pub show: fn(&str),
 }
 
-/// What a benchmark found.
+/// The result of a benchmark.
 #[derive(Debug)]
 pub struct Report {
-    /// For programs; with the number of `errors`.
+    /// For programs; includes the number of `errors`.
     pub json: Value,
-    /// For people, line by line, without what was shown on the way.
+    /// For people, line by line, without what has been shown already.
     pub text: Vec<String>,
-    /// Whether programs read it.
+    /// Whether the output is for programs.
     pub for_programs: bool,
     /// Number of calls that failed.
     pub failed_calls: u64,
@@ -78,14 +78,15 @@ pub struct Report {
     pub examples: Vec<String>,
 }
 
-/// What one of them found.
+/// The result of one benchmark.
 struct Outcome {
     json: Value,
     text: Vec<String>,
     errors: Errors,
 }
 
-/// Runs a benchmark; `None` for the processes that benchmarks start. What was started goes when the future is dropped.
+/// Runs a benchmark; `None` for the processes that benchmarks start. Everything that was started ends when the future
+/// is dropped.
 ///
 /// # Errors
 /// [`Failure`] if nothing could be measured.

@@ -1,4 +1,4 @@
-//! Many tasks that call at the same time, each its next call when it has the answer to the last one.
+//! Many tasks that call concurrently, each as soon as its last call has been answered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,12 +8,12 @@ use tokio::task::JoinSet;
 
 use crate::failure::Failure;
 
-/// Failed calls whose reasons are kept.
+/// Number of failed calls whose reasons are kept.
 const MAX_EXAMPLES: usize = 5;
 
-/// What one task does over and over.
+/// The repeated work of one task.
 pub(crate) trait Work: Send + 'static {
-    /// Once.
+    /// Does it once.
     fn once(&mut self) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
@@ -50,9 +50,9 @@ impl Errors {
 /// When the tasks stop.
 #[derive(Clone)]
 pub(crate) enum Until {
-    /// At this time; what is under way is finished.
+    /// At this time; calls in flight are finished.
     Time(Instant),
-    /// When so many more have been done, by all tasks together.
+    /// After this many more calls of all tasks together.
     Done(Arc<AtomicU64>),
 }
 
@@ -76,24 +76,24 @@ impl Until {
     }
 }
 
-/// What the tasks came to.
+/// The result of the tasks.
 pub(crate) struct Slice<W> {
-    /// The workers, to be used again.
+    /// The workers, for reuse.
     pub(crate) workers: Vec<W>,
-    /// Times that one of them was done.
+    /// Number of calls.
     pub(crate) done: u64,
     pub(crate) took: Duration,
     pub(crate) errors: Errors,
 }
 
 impl<W> Slice<W> {
-    /// Times a second.
+    /// Calls per second.
     pub(crate) fn rate(&self) -> f64 {
         self.done as f64 / self.took.as_secs_f64().max(f64::EPSILON)
     }
 }
 
-/// Lets every worker work in a task of its own. One whose call fails stops.
+/// Runs every worker in a task of its own. A worker whose call fails stops.
 pub(crate) async fn load<W: Work>(workers: Vec<W>, until: Until) -> Result<Slice<W>, Failure> {
     let began = Instant::now();
     let mut tasks = JoinSet::new();
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_is_told_and_ends_its_worker() {
+    async fn a_failure_is_reported_and_ends_its_worker() {
         let slice = load(vec![Counter(0), Counter(5)], Until::done(100)).await.unwrap();
         assert_eq!((slice.done, slice.errors.count()), (9 + 4, 2));
         assert_eq!(slice.errors.examples(), ["ten is too many", "ten is too many"]);

@@ -1,4 +1,4 @@
-//! `sortie bench matchmaker`: how long the matchmaker's ticks take with many tickets that wait, and how fast it gets through
+//! `sortie bench matchmaker`: how long the matchmaker's ticks take with many waiting tickets, and how fast it works off
 //! a crowd, against a plain scan in the same run. The loads are in `crates/load`, which `cargo bench` runs, too.
 
 use serde_json::{Value, json};
@@ -37,11 +37,11 @@ pub(crate) async fn run(options: &MatchmakerOptions, show: fn(&str)) -> Result<O
                 seconds: options.seconds,
                 ..Plan::new(case, tickets)
             };
-            // Nothing else is to be done on this thread meanwhile, and it is to be interruptible.
+            // This thread has nothing else to do, and the work must be interruptible.
             let found = tokio::task::spawn_blocking(move || steady::run(plan)).await??;
             let crowd = tokio::task::spawn_blocking(move || crowd::run(case, tickets)).await??;
             if !options.json {
-                // Shown as they are known: all of them take minutes.
+                // Shown as soon as they are known: all of them take minutes.
                 show(&found.to_string());
                 show(&crowd.to_string());
             }
@@ -55,8 +55,8 @@ pub(crate) async fn run(options: &MatchmakerOptions, show: fn(&str)) -> Result<O
     Ok(Outcome { json: document, text: Vec::new(), errors: Errors::default() })
 }
 
-/// Each kind of rule and pool that makes searches long, and inputs that were made to be bad: what was found before, and of
-/// so many tickets.
+/// Each kind of rule and pool that makes searches long, and hostile inputs: the results so far, and the number of
+/// tickets.
 async fn long_searches(
     tickets: u32,
     (is_json, show): (bool, fn(&str)),
@@ -146,7 +146,7 @@ fn of_crowd(found: &Crowd) -> Value {
     })
 }
 
-/// In milliseconds of processor time, and the longest on the wall.
+/// CPU time in milliseconds, and the longest in wall time.
 fn times(times: &Times) -> Value {
     let at = |thousandths| millis(times.processor(thousandths));
     json!({

@@ -1,5 +1,5 @@
-//! `sortie bench replay`: a start over a long log without a snapshot. The log is written as a control plane would
-//! have, by the broker itself, only in larger batches.
+//! `sortie bench replay`: a start over a long log without a snapshot. The broker itself writes the log, as in a control
+//! plane, only in larger batches.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,13 +28,13 @@ use crate::failure::Failure;
 use crate::load::Errors;
 use crate::target::{folder, temporary_folder};
 
-/// Servers that take the matches in turn.
+/// Number of servers that take the matches in turn.
 const SERVERS: u64 = 1_000;
-/// Matches that are queued before the oldest is picked up.
+/// Number of queued matches before the oldest is picked up.
 const QUEUED: u64 = 100;
 /// Size at which a batch is written, in bytes.
 const BATCH_BYTES: usize = 64 << 10;
-/// Longer than the log, so that nothing in it ends by a deadline.
+/// Longer than the log, so that no deadline in it fires.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub(crate) async fn run(options: &ReplayOptions, codec: fn() -> Codec<Broker>) -> Result<Outcome, Failure> {
@@ -57,7 +57,7 @@ pub(crate) async fn run(options: &ReplayOptions, codec: fn() -> Codec<Broker>) -
     let engine = Engine::start(parts).await?;
     let replayed = began.elapsed();
     let last_seq = engine.handle().query(Broker::last_seq).await?;
-    // Not in order, which would write a snapshot.
+    // Not gracefully, which would write a snapshot.
     drop(engine);
     if last_seq != events {
         return Err(Failure::new(format!("{events} events were written and {last_seq} replayed")));
@@ -84,7 +84,7 @@ pub(crate) async fn run(options: &ReplayOptions, codec: fn() -> Codec<Broker>) -
     Ok(Outcome { json: document, text, errors: Errors::default() })
 }
 
-/// Reads and decodes without applying; what is left of a replay is the broker's own.
+/// Reads and decodes without applying; the rest of a replay is the broker's own.
 fn decode_all(data: &Path) -> Result<Duration, Failure> {
     const READ_BYTES: usize = 4 << 20;
     let reader = EmbeddedLog::open(data, LogOptions::default())?.reader();
@@ -99,18 +99,18 @@ fn decode_all(data: &Path) -> Result<Duration, Failure> {
     }
 }
 
-/// A broker whose decisions go to a log.
+/// A broker whose decisions are written to a log.
 struct Writer {
     broker: Broker,
     log: EmbeddedLog,
-    /// The time of the first event; another millisecond has passed at each further one.
+    /// The time of the first event; each further one is a millisecond later.
     began: Timestamp,
     batch: Batch,
     calls: u64,
     bytes: u64,
 }
 
-/// Writes a log of at least so many events; gives their number and the bytes of their records.
+/// Writes a log of at least this many events; returns their number and the size of their records in bytes.
 fn write(data: &Path, wanted: u64) -> Result<(u64, u64), Failure> {
     let log = EmbeddedLog::open(data, LogOptions::default())?;
     let began = SystemClock::start().now();
@@ -147,7 +147,7 @@ impl Writer {
         self.call(Command::SubmitMatch { id: None, spec }).map(drop)
     }
 
-    /// A server takes the oldest match, from beginning to end.
+    /// A server plays the oldest match, from beginning to end.
     fn play(&mut self, server: &ServerId) -> Result<(), Failure> {
         let ask = Command::RequestMatch {
             server: server.clone(),
@@ -169,7 +169,7 @@ impl Writer {
     fn call(&mut self, command: Command) -> Result<Reply, Failure> {
         self.calls += 1;
         let now = self.began + Duration::from_millis(self.broker.last_seq());
-        // Any bits do that are others each time.
+        // Any bits that differ each time are good enough.
         let entropy = [self.calls, self.calls.wrapping_mul(0x9e37_79b9_7f4a_7c15)];
         let mut step = Step::new();
         self.broker.handle(Moment { now, entropy }, CallId(self.calls), command, &mut step);
@@ -196,5 +196,5 @@ impl Writer {
 }
 
 fn bad_id(problem: impl std::fmt::Display) -> Failure {
-    Failure::of("an id of the benchmark is not good: it", problem)
+    Failure::of("an id of the benchmark is invalid: it", problem)
 }

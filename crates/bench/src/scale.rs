@@ -1,8 +1,8 @@
 //! Requests for matches with a long queue and many waiting servers, against few of both, in one run.
 //!
-//! Half of the requirements fit queued matches and half fit none; the waiting servers ask with the latter, so that
-//! they go on waiting. One in ten is no plain comparison of properties. Requests go through all of them in turn, so
-//! that none is only ever asked twice in a row.
+//! Half of the requirements match queued matches and half match none; the waiting servers ask with the latter, so that
+//! they keep waiting. One in ten is not a plain comparison of properties. Requests cycle through all of them, so that
+//! none is used twice in a row.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,24 +20,24 @@ use crate::target::Target;
 
 /// Queued matches and waiting servers of the small case.
 const SMALL: (usize, usize) = (100, 10);
-/// Requests in flight while they are measured.
+/// Requests in flight during the measurement.
 const IN_FLIGHT: usize = 8;
 /// Calls in flight while the queue is filled.
 const FILLING: usize = 64;
-/// Times that each of the requirements is asked with.
+/// Number of requests with each of the requirements.
 const ASKED: usize = 4;
-/// Waiting calls on one connection, below what a control plane allows.
+/// Number of waiting calls on one connection, below the limit of a control plane.
 const WAITING_PER_CONNECTION: usize = 1_000;
-/// One requirement in so many is no plain comparison.
+/// One requirement in this many is not a plain comparison.
 const GENERAL: usize = 10;
 /// Hint of the server manager contract.
 const WILLING_TO_WAIT: u32 = 2;
-/// Pause between two looks whether all servers wait.
+/// Pause between two checks whether all servers wait.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
-/// Longest time until all servers wait.
+/// Maximum time until all servers wait.
 const WAITING_TIME: Duration = Duration::from_secs(300);
 
-/// How much of everything.
+/// The size of a case.
 #[derive(Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) queued: usize,
@@ -45,12 +45,12 @@ pub(crate) struct Size {
     pub(crate) waiting: usize,
 }
 
-/// What was found.
+/// The result.
 pub(crate) struct Scale {
     size: Size,
     small: Case,
     large: Case,
-    /// Before the matches, with the matches, with the servers too; in MiB.
+    /// Before the matches, with the matches, and with the servers, too; in MiB.
     memory: [Option<f64>; 3],
     pub(crate) errors: Errors,
 }
@@ -88,12 +88,12 @@ pub(crate) async fn measure(target: &Target, name: &str, size: Size) -> Result<S
     })
 }
 
-/// How many different marks the matches of a queue bear: one for each requirement that fits.
+/// Number of different marks of a queue's matches: one for each requirement that matches.
 fn marks(filters: usize, queued: usize) -> usize {
     filters.div_ceil(2).min(queued).max(1)
 }
 
-/// What a match with this mark is submitted with.
+/// The content of a match with this mark.
 fn order(name: &str, mark: usize) -> String {
     let properties = json!({
         "bench": name, "mark": format!("mark-{mark}"), "region": "eu-central", "map": "harbour", "ranked": true,
@@ -103,7 +103,7 @@ fn order(name: &str, mark: usize) -> String {
         .to_string()
 }
 
-/// Which matches a server wants: those with this mark, or some that are not there.
+/// The requirements of a server: matches with this mark, or matches that do not exist.
 fn requirements(name: &str, number: usize, exists: bool) -> String {
     if number % GENERAL == GENERAL - 1 {
         // A mark ends with a number that no other ends with.
@@ -149,7 +149,7 @@ impl Work for Submit {
     }
 }
 
-/// Servers whose calls are held.
+/// Servers with waiting calls.
 struct Waiting<'a> {
     target: &'a Target,
     name: &'a str,
@@ -159,7 +159,7 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    /// Lets so many servers wait in all, and returns when they do.
+    /// Makes servers wait until this many do.
     async fn grow(&mut self, count: usize, filters: usize) -> Result<(), Failure> {
         let missing = count.div_ceil(WAITING_PER_CONNECTION).saturating_sub(self.connections.len());
         self.connections.extend(self.target.connect(missing).await?);
@@ -189,13 +189,13 @@ impl Waiting<'_> {
     }
 }
 
-/// One size, measured.
+/// The result for one size.
 struct Case {
     queued: usize,
     waiting: usize,
     /// Requests that got a match.
     fitting: Timings,
-    /// Requests that nothing fitted.
+    /// Requests that matched nothing.
     fruitless: Timings,
 }
 
@@ -220,7 +220,7 @@ impl Case {
         let asked = load(servers, Until::done((filters * ASKED) as u64)).await?;
         if let Some(problem) = asked.errors.examples().first() {
             let count = asked.errors.count();
-            return Err(Failure::new(format!("{count} servers could not go on; the first: {problem}")));
+            return Err(Failure::new(format!("{count} servers could not continue; the first: {problem}")));
         }
         let fitting = merged(asked.workers.iter().map(|server| &server.fitting));
         let fruitless = merged(asked.workers.iter().map(|server| &server.fruitless));
@@ -253,8 +253,8 @@ impl Case {
     }
 }
 
-/// A server that asks with one requirement after the other; what it gets it plays at once, and another match of the
-/// kind takes the place in the queue.
+/// A server that asks with one requirement after the other; it plays a match at once, and another match of the same
+/// kind takes its place in the queue.
 struct Asking {
     connection: Connection,
     server: String,
@@ -282,7 +282,7 @@ impl Work for Asking {
                 self.connection.end_match(&self.server, &game.match_id).await?;
                 self.connection.submit(order(&self.name, number)).await.map(drop)
             }
-            // Another may have taken the only one and not have put the next into its place yet.
+            // Another server may have taken the only one and not have queued the next one yet.
             None => Ok(()),
             Some(_) => Err(Failure::new("a server was given a match that does not fit")),
         }
@@ -290,7 +290,7 @@ impl Work for Asking {
 }
 
 impl Scale {
-    /// The p99 of the large case over that of the small one.
+    /// The ratio of the large case's p99 to that of the small one.
     fn ratio(&self) -> Option<f64> {
         Some(self.large.all().summary().p99_ms? / self.small.all().summary().p99_ms?)
     }

@@ -1,5 +1,5 @@
-//! `sortie bench sidecar`: what a sidecar adds to a game server's calls. The same calls to the same control plane are
-//! made without it, in turns; and a sidecar's start and the memory of an idle one.
+//! `sortie bench sidecar`: what a sidecar adds to a game server's calls, compared with the same calls to the same
+//! control plane without it, in turns; and a sidecar's start and the memory of an idle one.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,9 +18,9 @@ use crate::{MAX_CONNECTIONS, Outcome, ROUNDS};
 
 /// A game server's calls in the life of a match, in order.
 const CALLS: [&str; 3] = ["request", "ready", "end"];
-/// Things that take turns in a round: with a sidecar, and without.
+/// What takes turns in a round: with a sidecar, and without.
 const IN_A_ROUND: u32 = 2;
-/// Starts that are measured.
+/// Number of starts that are measured.
 const STARTS: usize = 9;
 
 pub(crate) async fn run(options: &SidecarOptions) -> Result<Outcome, Failure> {
@@ -53,7 +53,7 @@ struct Beside {
 }
 
 impl Beside {
-    /// Whose backend is the control plane, by `scheme`.
+    /// With the control plane as its backend, reached by `scheme`.
     async fn start(target: &Target, scheme: &str) -> Result<Self, Failure> {
         let folder = temporary_folder(target.folder())?;
         let config = folder.path().join("sidecar.json");
@@ -80,11 +80,11 @@ fn settings(backend: &str, folder: &Path) -> Value {
     } })
 }
 
-/// A game server, and whoever makes matches for it.
+/// A game server, and a backend that makes matches for it.
 struct GameServer {
     /// To the control plane, for the matches.
     direct: Connection,
-    /// What it calls.
+    /// The target of its calls.
     connection: Connection,
     server: String,
     requirements: String,
@@ -112,7 +112,7 @@ impl Work for GameServer {
     }
 }
 
-/// What was found with so many game servers.
+/// The result with a number of game servers.
 struct Level {
     in_flight: usize,
     through: [Timings; CALLS.len()],
@@ -147,7 +147,7 @@ impl Level {
         let (mut through, mut without) = (servers("through", &beside), servers("direct", &direct));
         let slice = lasting / (ROUNDS * IN_A_ROUND);
         let mut errors = Errors::default();
-        // A round before the first, to warm up.
+        // A warm-up round.
         for round in 0..=ROUNDS {
             let [one, other] =
                 [load(through, Until::after(slice)).await?, load(without, Until::after(slice)).await?];
@@ -197,13 +197,13 @@ impl Level {
     }
 }
 
-/// How much longer, and how many times as long.
+/// The difference, and the ratio.
 fn compared(through: Option<f64>, direct: Option<f64>) -> (Option<f64>, Option<f64>) {
     let both = through.zip(direct).filter(|(_, direct)| *direct > 0.0);
     (both.map(|(through, direct)| through - direct), both.map(|(through, direct)| through / direct))
 }
 
-/// A sidecar that has nothing to do.
+/// An idle sidecar.
 struct Idle {
     /// From its start until it serves, in milliseconds.
     start_ms: Option<f64>,

@@ -1,20 +1,20 @@
-//! What many measurements come to.
+//! Statistics of many measurements.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// Shortest and longest time that is told apart from others, in microseconds: 1 µs and an hour.
+/// Minimum and maximum time that is recorded exactly, in microseconds: 1 µs and an hour.
 const MICROS: (u64, u64) = (1, 3_600_000_000);
-/// Digits that are kept of each.
+/// Significant digits of each.
 const DIGITS: u8 = 3;
 
-/// How long calls took. Of fixed size, however many they are.
+/// How long calls took. Its size does not depend on their number.
 #[derive(Clone)]
 pub(crate) struct Timings(Option<Histogram<u64>>);
 
-/// A summary of [`Timings`], in milliseconds; null where nothing was measured.
+/// A summary of [`Timings`], in milliseconds; null if nothing was measured.
 #[derive(Clone, Copy, PartialEq, Serialize, Debug)]
 pub(crate) struct Percentiles {
     pub(crate) count: u64,
@@ -24,7 +24,7 @@ pub(crate) struct Percentiles {
 
 impl Timings {
     pub(crate) fn new() -> Self {
-        // The bounds are good ones.
+        // The bounds are valid.
         Self(Histogram::new_with_bounds(MICROS.0, MICROS.1, DIGITS).ok())
     }
 
@@ -37,7 +37,7 @@ impl Timings {
 
     pub(crate) fn add(&mut self, other: &Self) {
         if let (Some(mine), Some(other)) = (&mut self.0, &other.0) {
-            // Fails only for values beyond bounds, which are the same.
+            // Fails only for values out of bounds, which are the same in both.
             let _ = mine.add(other);
         }
     }
@@ -52,7 +52,7 @@ impl Timings {
     }
 }
 
-/// All of them as one.
+/// The sum of all of them.
 pub(crate) fn merged<'a>(all: impl IntoIterator<Item = &'a Timings>) -> Timings {
     let mut sum = Timings::new();
     all.into_iter().for_each(|timings| sum.add(timings));
@@ -68,7 +68,7 @@ impl std::fmt::Display for Percentiles {
     }
 }
 
-/// The value in the middle; of an even number, the mean of the two there. `None` of nothing.
+/// The median; of an even number of values, the mean of the middle two. `None` if there are none.
 pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
@@ -77,7 +77,7 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
     Some(f64::midpoint(lower, upper))
 }
 
-/// Rates of two things measured in turns, `(measured, limit)` a round.
+/// Rates of two things measured in turns, one `(measured, limit)` per round.
 #[derive(Default)]
 pub(crate) struct Turns(Vec<(f64, f64)>);
 
@@ -96,7 +96,7 @@ impl Turns {
         median(&self.0.iter().map(|(_, limit)| *limit).collect::<Vec<_>>())
     }
 
-    /// The median of the rounds' own ratios, so that a slow round counts in both or in neither.
+    /// The median of the rounds' own ratios, so that a slow round affects both or neither.
     pub(crate) fn ratio(&self) -> Option<f64> {
         let ratios =
             self.0.iter().filter(|(_, limit)| *limit > 0.0).map(|(measured, limit)| measured / limit);
@@ -109,12 +109,12 @@ impl Turns {
 pub(crate) struct Cpu {
     /// Of the thread that decides and commits.
     pub(crate) machine: Duration,
-    /// Of all others: the network, HTTP, gRPC.
+    /// Of all other threads: the network, HTTP, gRPC.
     pub(crate) rest: Duration,
 }
 
 impl Cpu {
-    /// What was used between `earlier` and this.
+    /// The time used between `earlier` and this.
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             machine: self.machine.saturating_sub(earlier.machine),
@@ -127,14 +127,14 @@ impl Cpu {
         self.rest += more.rest;
     }
 
-    /// For each of so many calls, in microseconds: the machine thread, the rest. `None` without calls.
+    /// Per call, in microseconds: the machine thread, the rest. `None` without calls.
     pub(crate) fn of_each(self, calls: u64) -> Option<(f64, f64)> {
         let each = |time: Duration| time.as_secs_f64() * 1e6 / calls as f64;
         (calls > 0).then(|| (each(self.machine), each(self.rest)))
     }
 }
 
-/// A figure for people; a dash where there is none.
+/// A figure for people; a dash if there is none.
 pub(crate) fn shown(value: Option<f64>, decimals: usize) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
 }

@@ -1,5 +1,5 @@
-//! The control plane that is measured: a running one, or one of the benchmark's own, with nothing in it and a data
-//! folder that goes with it.
+//! The control plane that is measured: a running one, or one of the benchmark's own, with an empty data folder that is
+//! deleted afterwards.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -17,13 +17,13 @@ use crate::cli::TargetOptions;
 use crate::client::Connection;
 use crate::failure::Failure;
 
-/// Longest time that a control plane may take until it serves, and until it has ended.
+/// Maximum time until a control plane serves, and until it has ended.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Longer than any benchmark: nothing of one may end by a deadline.
+/// Longer than any benchmark: nothing in one may end by a deadline.
 const NEVER: &str = "24h";
-/// A server outlives its matches, or the configuration would be warned of.
+/// A server outlives its matches; otherwise the configuration has warnings.
 const LONGER_STILL: &str = "72h";
-/// What a control plane says when it serves; its address follows.
+/// Printed by a control plane when it serves; its address follows.
 const SERVES: &str = "listening on ";
 /// Name of the thread that decides and commits.
 const MACHINE_THREAD: &str = "(broker)";
@@ -34,7 +34,7 @@ const TICK: Duration = Duration::from_millis(10);
 pub(crate) struct Target {
     url: String,
     key: Option<String>,
-    /// Where its disk is, as far as the benchmark is told.
+    /// The folder on its disk, as far as the benchmark knows it.
     folder: PathBuf,
     own: Option<Own>,
 }
@@ -93,12 +93,12 @@ impl Target {
         Ok(connections)
     }
 
-    /// Memory that it really has, in MiB; `None` if it was not started here.
+    /// Its resident memory in MiB; `None` if it was not started here.
     pub(crate) fn resident_mib(&self) -> Option<f64> {
         resident_mib(&self.own.as_ref()?.child)
     }
 
-    /// CPU time that it has used so far; `None` if it was not started here.
+    /// Its CPU time so far; `None` if it was not started here.
     pub(crate) fn cpu(&self) -> Option<Cpu> {
         let process = PathBuf::from(format!("/proc/{}", self.own.as_ref()?.child.id()?));
         let all = cpu_time(&process)?;
@@ -110,22 +110,22 @@ impl Target {
         Some(Cpu { machine, rest: all.saturating_sub(machine) })
     }
 
-    /// Ends what was started here, with the game servers that it started.
+    /// Stops what was started here, and the game servers that it started.
     pub(crate) async fn close(self) -> Result<(), Failure> {
         let Some(Own { child, _data }) = self.own else { return Ok(()) };
         end(child).await
     }
 }
 
-/// The folder for what a benchmark writes: the one that was named, or the working folder.
+/// The folder for a benchmark's data: the given one, or the working folder.
 pub(crate) fn folder(named: Option<&Path>) -> PathBuf {
     named.map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
-/// A folder in `folder`, gone when dropped.
+/// A folder in `folder`, deleted when dropped.
 pub(crate) fn temporary_folder(folder: &Path) -> Result<TempDir, Failure> {
     let problem = || format!("cannot make a folder in {}; name another with --data", folder.display());
-    // The control plane has the path as well, and another working folder may be its own one day.
+    // Absolute, because the control plane gets the path too, and its working folder may change one day.
     let folder = folder.canonicalize().map_err(|error| Failure::of(problem(), error))?;
     let made = tempfile::Builder::new().prefix(".sortie-bench-").tempdir_in(&folder);
     made.map_err(|error| Failure::of(problem(), error))
@@ -134,15 +134,15 @@ pub(crate) fn temporary_folder(folder: &Path) -> Result<TempDir, Failure> {
 /// User and system time of a process or thread.
 fn cpu_time(of: &Path) -> Option<Duration> {
     let stat = std::fs::read_to_string(of.join("stat")).ok()?;
-    // Fields are counted after the name, which may hold anything: proc(5), utime and stime.
+    // Fields are counted after the name, which may contain anything: proc(5), utime and stime.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut ticks = fields.split_whitespace().skip(11).map(str::parse::<u32>);
     let (user, system) = (ticks.next()?.ok()?, ticks.next()?.ok()?);
     Some(TICK * (user + system))
 }
 
-/// Runs `sortie` with a role and its configuration, and waits until it has written `last`, at the beginning of a line.
-/// What it wrote until then.
+/// Runs `sortie` with a role and its configuration, and waits until it has written a line that begins with `last`.
+/// Returns its output until then.
 pub(crate) async fn start(role: &str, config: &Path, last: &str) -> Result<(Child, Vec<String>), Failure> {
     let mut command = Command::new(std::env::current_exe()?);
     for (name, _) in std::env::vars_os() {
@@ -170,7 +170,7 @@ pub(crate) async fn start(role: &str, config: &Path, last: &str) -> Result<(Chil
     Ok((child, said))
 }
 
-/// Asks for an ordered end, and does not wait for ever for it.
+/// Asks for a graceful shutdown, and does not wait for it forever.
 pub(crate) async fn end(mut child: Child) -> Result<(), Failure> {
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
@@ -182,7 +182,7 @@ pub(crate) async fn end(mut child: Child) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Memory that a process really has, in MiB.
+/// Resident memory of a process, in MiB.
 pub(crate) fn resident_mib(process: &Child) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.id()?)).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

@@ -1,7 +1,7 @@
-//! Files of settings as trees of values, in the formats that people write them in.
+//! Settings files as trees of values, in the formats that people write them in.
 //!
-//! The formats' own value types are not used: JSON's and YAML's let a repeated key win silently, and YAML's aliases can
-//! make a tree far larger than its text.
+//! The formats' own value types are not used: those of JSON and YAML let a repeated key win silently, and YAML's
+//! aliases can make a tree far larger than its text.
 
 mod tree;
 
@@ -14,11 +14,12 @@ use serde_json::Value;
 
 pub use tree::{Format, MAX_TEXT_BYTES, MAX_VALUES, parse};
 
-/// Largest file, in bytes.
+/// Maximum size of a file, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
-/// Longest text of a duration, in bytes.
+/// Maximum length of the text of a duration, in bytes.
 const MAX_DURATION_BYTES: usize = 64;
-/// Most digits in a row of a duration. The parser's own arithmetic panics near the greatest number of seconds there is.
+/// Maximum number of consecutive digits in a duration. The parser's own arithmetic panics near the largest possible
+/// number of seconds.
 const MAX_DURATION_DIGITS: usize = 12;
 
 /// The text of the file at `path`, which may begin with a byte order mark, as some editors write it.
@@ -38,7 +39,7 @@ pub fn read_text(path: &Path) -> Result<String, String> {
         .map_err(|error| format!("is not UTF-8 at byte {}", error.utf8_error().valid_up_to()))
 }
 
-/// The duration that `text` says, as `"90s"`, `"1h 30m"` or, the way of Go, `"1h30m"`.
+/// The duration in `text`, written as `"90s"`, `"1h 30m"` or, as in Go, `"1h30m"`.
 ///
 /// # Errors
 /// What is wrong with the text.
@@ -47,12 +48,12 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if text.len() > MAX_DURATION_BYTES || longest > Some(MAX_DURATION_DIGITS) {
         return Err("it is too long".to_owned());
     }
-    // Microseconds are written with either of two letters that look the same.
+    // Microseconds are written with either of two letters that look alike.
     let text = text.replace('\u{3bc}', "\u{b5}");
     humantime::parse_duration(&text).map_err(|error| error.to_string())
 }
 
-/// What kind of value it is, without the value.
+/// The kind of a value, without the value.
 #[must_use]
 pub const fn kind_of(value: &Value) -> &'static str {
     match value {

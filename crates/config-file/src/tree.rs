@@ -7,35 +7,35 @@ use std::path::Path;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// Most values in a document, each table, list and entry counted.
+/// Maximum number of values in a document, including each table, list and entry.
 pub const MAX_VALUES: usize = 100_000;
 
-/// Longest texts of a document together, in bytes: keys and values, each as often as it stands there. A text that a YAML
-/// alias repeats counts each time.
+/// Maximum total size of a document's texts, in bytes: keys and values, each counted as often as it occurs. A text that
+/// a YAML alias repeats counts each time.
 pub const MAX_TEXT_BYTES: usize = 4 << 20;
 
-/// Most brackets of a YAML text that are open at a time. The parser's work grows with the square of how deeply lists are nested,
-/// before it refuses those that are too deep; brackets within texts count too, which no real file has so many of.
+/// Maximum number of brackets of a YAML text that are open at a time. The parser's work grows with the square of the
+/// depth of lists before it refuses deep ones; brackets within texts count too, but no real file has so many of them.
 const MAX_OPEN_BRACKETS: usize = 1_000;
 
-/// How the TOML parser hands a date over: a table with this one key.
+/// How the TOML parser passes a date: a table with this one key.
 const TOML_DATE: &str = "$__toml_private_datetime";
 
-/// How a document is written.
+/// The format of a document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
-    /// [TOML 1.0](https://toml.io/en/v1.0.0). Dates become text, as do numbers that JSON cannot say.
+    /// [TOML 1.0](https://toml.io/en/v1.0.0). Dates become text, as do numbers that JSON cannot express.
     Toml,
     /// JSON (RFC 8259).
     Json,
     /// JSON with comments and trailing commas.
     CommentedJson,
-    /// [YAML 1.2](https://yaml.org/spec/1.2.2/), as far as JSON can say the same.
+    /// [YAML 1.2](https://yaml.org/spec/1.2.2/), as far as JSON can express the same.
     Yaml,
 }
 
 impl Format {
-    /// That of a file named `.toml`, `.json`, `.yaml` or `.yml`.
+    /// The format of a file named `.toml`, `.json`, `.yaml` or `.yml`.
     #[must_use]
     pub fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
@@ -47,11 +47,11 @@ impl Format {
     }
 }
 
-/// The tree that `text` is.
+/// Parses `text`.
 ///
 /// # Errors
-/// What is wrong with the text, and where, without quoting it: it may hold a secret. A key that is given twice, more than
-/// [`MAX_VALUES`] values and more than [`MAX_TEXT_BYTES`] of text are wrong in every format.
+/// What is wrong with the text, and where, without quoting it: it may contain a secret. A repeated key, more than
+/// [`MAX_VALUES`] values and more than [`MAX_TEXT_BYTES`] of text are errors in every format.
 pub fn parse(format: Format, text: &str) -> Result<Value, String> {
     let text = text.trim_start_matches('\u{feff}');
     let (values, bytes) = (Cell::new(MAX_VALUES), Cell::new(MAX_TEXT_BYTES));
@@ -64,7 +64,7 @@ pub fn parse(format: Format, text: &str) -> Result<Value, String> {
         Format::CommentedJson => {
             let mut plain = text.to_owned();
             json_strip_comments::strip(&mut plain)
-                .map_err(|_| "is no valid JSON: a slash begins no comment".to_owned())?;
+                .map_err(|_| "is not valid JSON: a slash does not begin a comment".to_owned())?;
             json(tree, &plain)
         }
         Format::Yaml => yaml(tree, text),
@@ -74,32 +74,32 @@ pub fn parse(format: Format, text: &str) -> Result<Value, String> {
 fn json(tree: Tree<'_>, text: &str) -> Result<Value, String> {
     let mut parser = serde_json::Deserializer::from_str(text);
     let value = tree.deserialize(&mut parser).and_then(|value| parser.end().map(|()| value));
-    value.map_err(|error| format!("is no valid JSON: {error}"))
+    value.map_err(|error| format!("is not valid JSON: {error}"))
 }
 
 fn yaml(tree: Tree<'_>, text: &str) -> Result<Value, String> {
     if open_brackets(text) > MAX_OPEN_BRACKETS {
-        return Err(format!("is no valid YAML: more than {MAX_OPEN_BRACKETS} brackets are open at a time"));
+        return Err(format!("is not valid YAML: more than {MAX_OPEN_BRACKETS} brackets are open at a time"));
     }
     tree.deserialize(serde_yaml_ng::Deserializer::from_str(text))
-        .map_err(|error| format!("is no valid YAML: {error}"))
+        .map_err(|error| format!("is not valid YAML: {error}"))
 }
 
-/// Most brackets that are open at a time, wherever they stand.
+/// Maximum number of brackets that are open at a time, wherever they are.
 fn open_brackets(text: &str) -> usize {
-    let (mut open, mut most) = (0_usize, 0);
+    let (mut open, mut max) = (0_usize, 0);
     for byte in text.bytes() {
         match byte {
             b'[' | b'{' => open += 1,
             b']' | b'}' => open = open.saturating_sub(1),
             _ => {}
         }
-        most = most.max(open);
+        max = max.max(open);
     }
-    most
+    max
 }
 
-/// The error's own text quotes the line, which may hold a secret.
+/// The error's own text quotes the line, which may contain a secret.
 fn toml_error(text: &str, error: &toml::de::Error) -> String {
     let message = error.message().lines().collect::<Vec<_>>().join("; ");
     let before = error.span().and_then(|span| text.get(..span.start));
@@ -108,15 +108,15 @@ fn toml_error(text: &str, error: &toml::de::Error) -> String {
         let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
         format!(" at line {line} column {column}")
     });
-    format!("is no valid TOML: {message}{place}")
+    format!("is not valid TOML: {message}{place}")
 }
 
 /// Builds the tree and counts what it builds.
 #[derive(Clone, Copy)]
 struct Tree<'a> {
-    /// Values that may still come.
+    /// Number of values that are still allowed.
     values: &'a Cell<usize>,
-    /// Bytes of text that may still come.
+    /// Bytes of text that are still allowed.
     bytes: &'a Cell<usize>,
 }
 
@@ -128,7 +128,7 @@ impl Tree<'_> {
                 Ok(())
             }
             None => Err(E::custom(format_args!(
-                "more than {MAX_TEXT_BYTES} bytes of text, what aliases repeat included"
+                "more than {MAX_TEXT_BYTES} bytes of text, including repetition by aliases"
             ))),
         }
     }
@@ -166,7 +166,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        // What JSON cannot say (`nan`, `inf`) stays text, so that no key takes it for "not given".
+        // Values that JSON cannot express (`nan`, `inf`) stay text, so that no key takes them for "not given".
         Ok(serde_json::Number::from_f64(value).map_or_else(|| Value::from(value.to_string()), Value::Number))
     }
 
@@ -239,8 +239,7 @@ mod tests {
         assert!(error.contains("more than 100000 values"), "{error}");
     }
 
-    /// 4 MiB are as many texts of 400,000 bytes as fit into it; one more does not.
-    /// The parser would take a time that grows with the square of the depth.
+    /// The parser's time would grow with the square of the depth.
     #[test]
     fn yaml_with_too_many_open_brackets_is_not_read() {
         for bracket in ["[", "{a: ", "[{a: "] {
@@ -251,6 +250,7 @@ mod tests {
         assert!(parse(Format::Yaml, &balanced).is_ok());
     }
 
+    /// As many texts of 400,000 bytes as fit into 4 MiB; one more is too many.
     #[test]
     fn aliases_cannot_make_texts_longer_than_the_limit() {
         let text = "x".repeat(400_000);
@@ -264,7 +264,7 @@ mod tests {
             assert!(error.contains("more than 4194304 bytes of text"), "{error}");
             assert!(error.len() < 1_000, "it quotes no text");
         }
-        // A key may be an alias as well.
+        // An alias may be a key, too.
         let keys: String = (0..600).map(|number| format!("k{number}: {{*a : 1}}\n")).collect();
         let error = parse(Format::Yaml, &format!("a: &a {text}\n{keys}")).unwrap_err();
         assert!(error.contains("bytes of text"), "{error}");
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_trailing_commas_and_a_byte_order_mark_are_no_fault() {
+    fn comments_trailing_commas_and_a_byte_order_mark_are_accepted() {
         let text = "\u{feff}{ // one\n \"a\": [1, 2,], /* two */ \"b\": \"http://x\",\n}";
         let tree = parse(Format::CommentedJson, text);
         assert_eq!(tree, Ok(serde_json::json!({"a": [1, 2], "b": "http://x"})));

@@ -1,4 +1,4 @@
-//! Every section but the fleets: from the tree to checked values.
+//! Every section except the fleets: from the tree to checked values.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -22,16 +22,16 @@ use crate::parse::{self, HOUR, SECOND};
 use crate::players;
 use crate::section::Section;
 
-/// Most names of hosts in development mode.
+/// Maximum number of host names in development mode.
 const MAX_DEV_HOSTS: usize = 100;
-/// Most networks, and most origins, of the gateway.
+/// Maximum number of networks, and of origins, of the gateway.
 const MAX_GATEWAY_ENTRIES: usize = 100;
-/// Most events between two snapshots.
+/// Maximum number of events between two snapshots.
 const MAX_SNAPSHOT_EVERY: u64 = 1_000_000_000;
-/// Most bytes of log kept: 1 PiB.
+/// Maximum size of the log that is kept, in bytes: 1 PiB.
 const MAX_RETENTION: u64 = 1 << 50;
 
-/// Everything; `None` if a problem was noted.
+/// Reads everything; `None` if a problem was reported.
 pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> {
     let listen = overrides.listen.or_else(|| top.get("listen", parse::socket));
     let data = match overrides.data {
@@ -102,14 +102,14 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
     Some(config)
 }
 
-/// Who can reach `listen`, against who should.
+/// Compares who can reach `listen` with who should.
 fn reach(top: &Section<'_>, listen: SocketAddr, dev: Option<bool>, public_url: Option<&Option<String>>) {
     if dev == Some(true) && !listen.ip().is_loopback() {
         let port = listen.port();
         top.problem(
             "listen",
             format!(
-                "is {listen}, but in development mode nobody needs a key: take a loopback address like \
+                "is {listen}, but in development mode nobody needs a key: use a loopback address like \
                  127.0.0.1:{port}, or leave development mode and configure `api_keys`"
             ),
         );
@@ -131,7 +131,7 @@ fn log(section: &Section<'_>) -> Option<LogConfig> {
     Some(LogConfig { format: format?, level: level?, retention: retention?, snapshot_every: snapshot_every? })
 }
 
-/// A duration among the broker's settings.
+/// Accessor of a duration in the broker's settings.
 type Timer = (&'static str, fn(&mut Settings) -> &mut Duration);
 
 const TIMERS: [Timer; 8] = [
@@ -145,7 +145,7 @@ const TIMERS: [Timer; 8] = [
     ("suspect_time", |settings| &mut settings.suspect_time),
 ];
 
-/// A budget of bytes among the broker's settings.
+/// Accessor of a byte budget in the broker's settings.
 type Budget = (&'static str, fn(&mut Settings) -> &mut u64);
 
 const BUDGETS: [Budget; 2] = [
@@ -153,13 +153,13 @@ const BUDGETS: [Budget; 2] = [
     ("kept_bytes", |settings| &mut settings.kept_bytes),
 ];
 
-/// The budgets of `settings` under their names.
+/// The budgets of `settings` by name.
 pub(crate) fn budgets(settings: &Settings) -> impl Iterator<Item = (&'static str, u64)> {
     let mut settings = settings.clone();
     BUDGETS.into_iter().map(move |(name, field)| (name, *field(&mut settings)))
 }
 
-/// The durations of `settings` under their names.
+/// The durations of `settings` by name.
 pub(crate) fn timers(settings: &Settings) -> impl Iterator<Item = (&'static str, Duration)> {
     let mut settings = settings.clone();
     TIMERS.into_iter().map(move |(name, field)| (name, *field(&mut settings)))
@@ -175,7 +175,7 @@ fn broker(section: &Section<'_>) -> Option<Settings> {
         None => complete = false,
     }
     for (name, field) in TIMERS {
-        // The domain names one fault at a time, so each duration is checked among good ones.
+        // The domain reports one error at a time, so each duration is checked among valid ones.
         let in_range = |duration: &Duration| {
             let mut alone = Settings::default();
             *field(&mut alone) = *duration;
@@ -282,7 +282,7 @@ fn gateway(section: &Section<'_>, fleets: Option<&Section<'_>>) -> Option<Gatewa
     })
 }
 
-/// For players who name no game: a fleet that there is and that has one.
+/// For players who name no game: an existing fleet that has a game.
 fn default_fleet(section: &Section<'_>, fleets: Option<&Section<'_>>) -> Option<Option<FleetId>> {
     let id = section.optional("default_fleet", fleets::id)?;
     if let (Some(id), Some(fleets)) = (&id, fleets) {
@@ -291,7 +291,7 @@ fn default_fleet(section: &Section<'_>, fleets: Option<&Section<'_>>) -> Option<
                 let meant = keys::closest(id.as_str(), fleets.names());
                 let hint =
                     meant.map_or_else(String::new, |name| format!("; did you mean {}?", parse::quoted(name)));
-                section.problem("default_fleet", format!("names no fleet that is configured{hint}"));
+                section.problem("default_fleet", format!("names a fleet that is not configured{hint}"));
             }
             Some(fleet) if fleet.get("game").is_none_or(Value::is_null) => {
                 section.problem(

@@ -1,8 +1,8 @@
-//! Settings that are each allowed and do not go together: requirements that no match can meet, timers that never
-//! let each other fire.
+//! Settings that are each allowed but conflict: requirements that no match can meet, timers that prevent each other
+//! from firing.
 //!
-//! A warning here is certain, so whoever reads one need not ask whether it is meant. Requirements are therefore
-//! compared by what the domain can tell for sure: equalities that contradict each other.
+//! A warning here is certain, so readers need not ask whether the setting is intended. Requirements are therefore
+//! compared only by what the domain can prove: equalities that contradict each other.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::players::{PlayerKeys, PlayersConfig};
 use crate::secret::SecretSource;
 use crate::section::Section;
 
-/// Notes every contradiction as a warning below `top`, and as a remark what may well be meant.
+/// Reports every contradiction as a warning below `top`, and possibly intended ones as remarks.
 pub(crate) fn warn(top: &Section<'_>, config: &Config) {
     timers_of_broker(top, config);
     timers_of_gateway(top, config);
@@ -75,7 +75,7 @@ fn timers_of_broker(top: &Section<'_>, config: &Config) {
             ),
         );
     }
-    // In the other modes a server is ordered at once, and the schedule only tries again.
+    // In the other modes a server is ordered at once, and the schedule only retries.
     if broker.fast_schedule != FastSchedule::OnSchedule {
         return;
     }
@@ -93,7 +93,7 @@ fn timers_of_broker(top: &Section<'_>, config: &Config) {
         warn(
             "schedule_frequency",
             format!(
-                "leaves no run of the schedule for sure between `delay_allocation` and `match_pickup_time`, {} and \
+                "does not guarantee a run of the schedule between `delay_allocation` and `match_pickup_time`, {} and \
                  {}: with `fast_schedule` 0 matches fail for which no server was ever ordered. Make it at most {}",
                 shown(delay),
                 shown(longest),
@@ -177,10 +177,10 @@ fn timers_of_fleet(top: &Section<'_>, config: &Config, fleet: &FleetConfig) {
     }
 }
 
-/// Variables that `sortie dispatch` takes its secret from.
+/// Variables from which `sortie dispatch` takes its secret.
 const SECRETS_OF_DISPATCHERS: [&str; 2] = ["PLACE_SERVER_SECRET", "SERVER_SECRET"];
 
-/// Variables with secrets of the control plane, and what is in them.
+/// Variables with secrets of the control plane, and what they contain.
 pub(crate) fn secret_variables(config: &Config) -> BTreeMap<&str, &'static str> {
     let dispatchers = SECRETS_OF_DISPATCHERS.map(|name| (name, "the secret of dispatchers"));
     let mut variables = BTreeMap::from(dispatchers);
@@ -204,12 +204,12 @@ pub(crate) fn secret_variables(config: &Config) -> BTreeMap<&str, &'static str> 
     variables
 }
 
-/// What an expression demands; nothing where it is none, which is said elsewhere.
+/// What an expression demands; nothing if it is invalid, which is reported elsewhere.
 fn demands(text: &str) -> Conjuncts {
     Conjuncts::of(text).unwrap_or_default()
 }
 
-/// What the fleet's own servers ask for, as far as that is known.
+/// The requirements of the fleet's own servers, if they are known.
 fn of_servers(fleet: &FleetConfig) -> Option<&str> {
     if let Some(text) = &fleet.server_requirements {
         return Some(text);
@@ -217,28 +217,28 @@ fn of_servers(fleet: &FleetConfig) -> Option<&str> {
     fleet.allocator.server_requirements()
 }
 
-/// The properties that a match of the gateway has, whichever fleet it is for.
+/// The properties of a match that the gateway makes, whichever fleet it is for.
 fn properties(game: &GameVersion) -> Properties {
     let properties = serde_json::json!({"game": game.name, "version": game.version});
     Properties::parse(&properties.to_string()).unwrap_or_default()
 }
 
-/// A fleet that says nothing of its matches, beside others that do not get those that it takes first. Where there are no
-/// others that may well be meant.
+/// A fleet without `game` and `requirements` next to others, which do not get the matches that it takes first. Without
+/// other fleets that may well be intended.
 fn takes_anything(top: &Section<'_>, config: &Config, fleet: &FleetConfig) {
     let is_open = fleet.game.is_none() && is_always_met(&fleet.fleet.requirements).unwrap_or(false);
     if !is_open {
         return;
     }
     let says = if fleet.fleet.requirements.is_empty() {
-        "says neither `game` nor `requirements`"
+        "has neither `game` nor `requirements`"
     } else {
-        "says no `game`, and its `requirements` are met by every match"
+        "has no `game`, and its `requirements` are met by every match"
     };
     let keys = ["fleets", fleet.fleet.id.as_str()];
     if config.fleets.len() > 1 {
         let text = format!(
-            "{says}: its servers take any match, also those that are meant for other fleets. Say which matches it is \
+            "{says}: its servers take any match, including those for other fleets. Say which matches it is \
              for"
         );
         top.warn_below(&keys, text);
@@ -247,7 +247,7 @@ fn takes_anything(top: &Section<'_>, config: &Config, fleet: &FleetConfig) {
     }
 }
 
-/// The default fleet takes matches that name no game only where every fleet has one.
+/// The default fleet takes matches that name no game only if every fleet has a game.
 fn matches_without_a_game(top: &Section<'_>, config: &Config) {
     if config.gateway.default_fleet.is_none() {
         return;
@@ -296,9 +296,9 @@ fn requirements(top: &Section<'_>, fleet: &FleetConfig) {
             warn(
                 key,
                 format!(
-                    "{} never what the gateway makes for this fleet: {} would have to be {}, and is {}. Players \
-                     wait in vain. Ask for the fleet's `game` and `version`, or leave them out",
-                    if key == own_key { "takes" } else { "holds a filter that takes" },
+                    "{} the matches that the gateway makes for this fleet: {} would have to be {}, and is {}. Players \
+                     never get a seat. Ask for the fleet's `game` and `version`, or leave them out",
+                    if key == own_key { "never accepts" } else { "contains a filter that never accepts" },
                     found.path,
                     found.one,
                     found.other
@@ -308,7 +308,7 @@ fn requirements(top: &Section<'_>, fleet: &FleetConfig) {
     }
 }
 
-/// Games and versions that players can name and that no fleet can ever run.
+/// Games and versions that players can name but no fleet can ever run.
 fn games_without_a_fleet(top: &Section<'_>, config: &Config) {
     let takes = |fleet: &FleetConfig, game: &GameVersion| {
         let (own, servers) =

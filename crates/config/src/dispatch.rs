@@ -12,34 +12,34 @@ use crate::parse::{self, HOUR, SECOND};
 use crate::secret::{self, MAX_SECRET_BYTES, Secret, SecretSource};
 use crate::section::Section;
 
-/// Bytes of a secret.
+/// Size of a secret, in bytes.
 const SECRET_BYTES: RangeInclusive<usize> = 1..=MAX_SECRET_BYTES;
 /// A shorter secret can be guessed, in bytes.
 const SHORT_SECRET_BYTES: usize = 16;
-/// Most addresses of this machine to open ports on.
+/// Maximum number of addresses of this machine to open ports on.
 const MAX_HOSTS: usize = 64;
-/// Most ranges of ports.
+/// Maximum number of port ranges.
 const MAX_RANGES: usize = 256;
-/// Most of whatever there is one of for each driver or token.
+/// Maximum number of anything that each driver or token has one of.
 const MANY: u32 = 1_000_000;
-/// Most open ports: every number, TCP and UDP.
+/// Maximum number of open ports: every port number, TCP and UDP.
 const MAX_PORTS: u32 = 2 * u16::MAX as u32;
-/// Most entries of an accept list.
+/// Maximum number of entries of an accept list.
 const MAX_ACCEPT_ENTRIES: u32 = 10_000;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-/// Messages: the shortest limit has room for the longest datagram.
+/// Size of messages: the minimum has room for the longest datagram.
 const MESSAGE: RangeInclusive<u64> = 128 * KIB..=64 * MIB;
-/// What waits for one driver, or one device.
+/// Size of the queue of one driver, or one device.
 const OWN_QUEUE: RangeInclusive<u64> = 256 * KIB..=GIB;
-/// What waits for all of them together.
+/// Size of all their queues together.
 const COMMON_QUEUE: RangeInclusive<u64> = 256 * KIB..=1024 * GIB;
 const SHORT: RangeInclusive<Duration> = Duration::from_millis(100)..=HOUR;
 const LONG: RangeInclusive<Duration> = SECOND..=HOUR;
 const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// The section; `dev` where nobody needs a key.
+/// The section; `dev` if nobody needs a key.
 pub(crate) fn read(section: &Section<'_>, dev: Option<bool>) -> Option<DispatchConfig> {
     let enabled = section.get("enabled", parse::switch);
     let listen = section.optional("listen", parse::socket);
@@ -65,7 +65,7 @@ pub(crate) fn read(section: &Section<'_>, dev: Option<bool>) -> Option<DispatchC
     Some(config)
 }
 
-/// Who can open ports, against who should.
+/// Compares who can open ports with who should.
 fn reach(section: &Section<'_>, config: &DispatchConfig, dev: Option<bool>) {
     if !config.enabled {
         return;
@@ -77,7 +77,7 @@ fn reach(section: &Section<'_>, config: &DispatchConfig, dev: Option<bool>) {
         section.problem(
             "listen",
             format!(
-                "is {listen}, but in development mode and without a secret everybody may open ports: take a loopback \
+                "is {listen}, but in development mode and without a secret everybody may open ports: use a loopback \
                  address like 127.0.0.1:{}, or give a `secret_file` or `secret_env`",
                 listen.port()
             ),
@@ -112,7 +112,11 @@ fn secret(section: &Section<'_>) -> Option<Option<(SecretSource, Secret)>> {
     };
     let is_text = |secret: &Secret| str::from_utf8(secret.bytes()).is_ok();
     let secret = secret.and_then(|secret| {
-        if is_text(&secret) { Ok(secret) } else { Err("leads to a secret that is no UTF-8 text".to_owned()) }
+        if is_text(&secret) {
+            Ok(secret)
+        } else {
+            Err("leads to a secret that is not valid UTF-8".to_owned())
+        }
     });
     let secret = secret.map_err(|problem| section.problem(key, problem)).ok()?;
     if secret.bytes().len() < SHORT_SECRET_BYTES {

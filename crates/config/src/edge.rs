@@ -1,4 +1,4 @@
-//! What stands between the network and the calls: TLS, and the limits of connections.
+//! What lies between the network and the calls: TLS, and the limits of connections.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use crate::model::{CallerLimits, LimitsConfig, TlsConfig};
 use crate::parse::{self, HOUR, SECOND};
 use crate::section::Section;
 
-/// Most connections at a time.
+/// Maximum number of connections.
 const MAX_CONNECTIONS: u64 = 1_000_000;
-/// Most calls at a time on one connection.
+/// Maximum number of concurrent calls on one connection.
 const MAX_CALLS: u32 = 100_000;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
-/// Largest body of a call. What one call asks for becomes one record of the log, which takes at most 16 MiB at once; a
-/// match may take 4 MiB.
+/// Maximum size of a call's body. The content of one call becomes one record of the log, which takes at most 16 MiB at
+/// once; a match may take 4 MiB.
 const LARGEST_BODY: u64 = 4 * MIB;
 
 /// The section `tls`; `Some(None)` for plain HTTP.
@@ -30,7 +30,7 @@ pub(crate) fn tls(section: &Section<'_>) -> Option<Option<TlsConfig>> {
     pair(section, certificate, key, ca)
 }
 
-/// A section with a certificate and its key and nothing else; `Some(None)` if they are not given.
+/// A section with only a certificate and its key; `Some(None)` if they are not given.
 pub(crate) fn certificate(section: &Section<'_>) -> Option<Option<TlsConfig>> {
     let certificate = section.optional_path("certificate");
     let key = section.optional_path("key");
@@ -111,8 +111,8 @@ fn callers(section: &Section<'_>) -> Option<CallerLimits> {
     })
 }
 
-/// Most streams, and waiting calls, of all or of one key.
+/// Maximum number of streams, and of waiting calls, in total or per key.
 const MAX_STREAMS: u32 = 1_000_000;
-/// Most of what one of many may have.
+/// Maximum of any other share.
 const MAX_SHARE: u32 = 100_000;
 const TEN_MINUTES: Duration = Duration::from_secs(600);

@@ -1,7 +1,7 @@
 //! Settings from environment variables: `SORTIE_` and the key's path in capitals, `__` between its levels.
 //!
-//! Names of the user's choice (fleets) lose their case and their dashes in a variable, so one that a file
-//! already has is found whatever its spelling.
+//! Names of the user's choice (fleets) lose their case and their dashes in a variable, so a name that the file already
+//! has is found whatever its spelling.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::keys::{self, Kind, PREFIX};
 use crate::model::ApiKey;
 use crate::parse;
 
-/// Variables that begin with `SORTIE_` and are no settings: where the configuration is, what game servers are
+/// Variables that begin with `SORTIE_` and are not settings: the path of the configuration, what game servers are
 /// given, and what the tunnel of a dispatcher takes.
 pub const NOT_SETTINGS: [&str; 15] = [
     "SORTIE_CONFIG",
@@ -33,14 +33,14 @@ pub const NOT_SETTINGS: [&str; 15] = [
     "SORTIE_DATA_ID",
 ];
 
-/// Settings that name a variable with a secret, which need be no setting even if it begins like one.
+/// Settings that name a variable with a secret; that variable need not be a setting even if its name begins like one.
 const SECRET_VARIABLES: [(&str, &str, &str); 3] = [
     ("SORTIE_NETCODE__KEY_ENV", "netcode", "key_env"),
     ("SORTIE_PLAYERS__SECRET_ENV", "players", "secret_env"),
     ("SORTIE_DISPATCH__SECRET_ENV", "dispatch", "secret_env"),
 ];
 
-/// Puts the settings among `variables` into `tree`; gives where each went.
+/// Puts the settings among `variables` into `tree`; returns where each one went.
 pub(crate) fn apply(
     tree: &mut Map<String, Value>,
     variables: &BTreeMap<String, String>,
@@ -68,7 +68,7 @@ pub(crate) fn apply(
                     },
                     |meant| format!("did you mean {meant}?"),
                 );
-                problems.push(finding(name, format!("names no setting; {hint}")));
+                problems.push(finding(name, format!("does not name a setting; {hint}")));
             }
             Err(Misplaced::Because(text)) => problems.push(finding(name, text)),
         }
@@ -86,16 +86,16 @@ enum Misplaced {
     Because(String),
 }
 
-/// How far into the tree a variable's name has led.
+/// How far a variable's name has led into the tree.
 struct Target {
     /// In the table of keys.
     place: String,
-    /// In the tree, for people.
+    /// The path in the tree, for people.
     path: String,
 }
 
 impl Target {
-    /// Descends into `table` by `segments` and sets the value that they name.
+    /// Descends into `table` along `segments` and sets the value that they name.
     fn put(
         &mut self,
         table: &mut Map<String, Value>,
@@ -127,7 +127,7 @@ impl Target {
         if doc.kind != Kind::Table {
             return Err(Misplaced::Unknown);
         }
-        // The names in such a table are the user's own, case and double underscores included.
+        // The keys of such a table are the user's own, including case and double underscores.
         as_table(table.entry(wanted).or_insert(Value::Null))?.insert(rest.join("__"), Value::from(text));
         Ok(())
     }
@@ -146,7 +146,7 @@ impl Target {
         }
         let list = value
             .as_array_mut()
-            .ok_or_else(|| Misplaced::Because(format!("`{}` is no list in the file", self.path)))?;
+            .ok_or_else(|| Misplaced::Because(format!("`{}` is not a list in the file", self.path)))?;
         if list.len() <= at {
             list.resize(at + 1, Value::Null);
         }
@@ -173,7 +173,7 @@ fn as_table(value: &mut Value) -> Result<&mut Map<String, Value>, Misplaced> {
         .ok_or_else(|| Misplaced::Because(format!("sets a key of a table that is {kind} in the file")))
 }
 
-/// The name that `segment` spells: one that `table` has, or the segment in small letters.
+/// The name that `segment` means: a key of `table`, or the segment in lower case.
 fn own_name(table: &Map<String, Value>, segment: &str) -> Result<String, Misplaced> {
     if segment.is_empty() {
         return Err(Misplaced::Unknown);
@@ -195,7 +195,7 @@ fn own_name(table: &Map<String, Value>, segment: &str) -> Result<String, Misplac
     }
 }
 
-/// The variable that sets the key at `place`, with the user's own names in it taken from `segments`.
+/// The variable that sets the key at `place`; the user's own names in it come from `segments`.
 fn variable(place: &str, segments: &[&str]) -> String {
     let own =
         |at: usize, otherwise| segments.get(at).copied().filter(|own| !own.is_empty()).unwrap_or(otherwise);
@@ -212,7 +212,7 @@ fn variable(place: &str, segments: &[&str]) -> String {
 
 fn suggest(name: &str, segments: &[&str]) -> Option<String> {
     let names: Vec<String> = keys::reference().iter().map(|key| variable(key.path, segments)).collect();
-    // The prefix is always right and would make any name look close.
+    // The prefix is always right and would make any name look similar.
     let without = |name: &str| name.get(PREFIX.len()..).unwrap_or_default().to_owned();
     let bare: Vec<String> = names.iter().map(|name| without(name)).collect();
     keys::closest(&without(name), bare.iter().map(String::as_str)).map(|meant| format!("{PREFIX}{meant}"))

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Most problems, and most warnings, that are listed; further ones are counted.
+/// Maximum number of problems, and of warnings, that are listed; further ones are counted.
 pub const MAX_FINDINGS: usize = 100;
 
 /// One problem or warning.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Finding {
-    /// The key it is about, like `fleets.arena.max`; or a file, or an environment variable that is no setting.
+    /// The key it is about, like `fleets.arena.max`; or a file, or an environment variable that is not a setting.
     pub path: String,
-    /// What was wrong and what would be right. Holds no secrets.
+    /// What is wrong and what would be right. Contains no secrets.
     pub text: String,
     /// The environment variable or flag that set the value; `None` for the file and for defaults.
     pub set_by: Option<String>,
@@ -27,7 +27,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Everything that keeps a configuration from being used. Never empty.
+/// Everything that makes a configuration unusable. Never empty.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problems {
     /// The first [`MAX_FINDINGS`] problems, in the order of the file's sections.
@@ -58,7 +58,7 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Gathers findings while everything is read to its end.
+/// Collects findings while everything is read to its end.
 #[derive(Default)]
 pub(crate) struct Findings {
     list: Vec<Finding>,

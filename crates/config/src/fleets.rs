@@ -12,19 +12,19 @@ use crate::parse::{self, DAY, HOUR, SECOND};
 use crate::platforms::{self, AllocatorConfig, PLATFORMS};
 use crate::section::Section;
 
-/// Most servers of one fleet.
+/// Maximum number of servers of one fleet.
 const MAX_SERVERS: u32 = 10_000;
-/// Longest description, in characters.
+/// Maximum length of a description, in characters.
 const MAX_DESCRIPTION: usize = 1_000;
-/// Longest name of a game or a version, in characters: what players' clients can send.
+/// Maximum length of the name of a game or a version, in characters: what players' clients can send.
 const MAX_GAME: usize = 30;
 
-/// The name of a fleet as its id.
+/// A fleet's name as its id.
 pub(crate) fn id(value: &Value) -> Result<FleetId, String> {
     FleetId::new(parse::text(value)?).map_err(|problem| problem.to_string())
 }
 
-/// Every fleet; `None` if a problem was noted.
+/// Every fleet; `None` if a problem was reported.
 pub(crate) fn read(section: &Section<'_>) -> Option<Vec<FleetConfig>> {
     let count = section.names().len();
     if count > FleetConfig::MAX {
@@ -66,7 +66,7 @@ fn fleet(name: &str, section: &Section<'_>) -> Option<FleetConfig> {
         fleet: Fleet {
             id: id?,
             game: game.clone()?,
-            // Which one it is, the gateway's section says.
+            // The gateway's section says which one it is.
             is_default: false,
             requirements: requirements?,
             max: max?,
@@ -113,7 +113,7 @@ fn game(section: &Section<'_>) -> Option<Option<GameVersion>> {
     }
 }
 
-/// The platform, and its settings in the table of its name.
+/// The platform, and the settings in the table of its name.
 fn allocator(section: &Section<'_>, max: Option<u32>) -> Option<AllocatorConfig> {
     let by_name = |name: &str| PLATFORMS.iter().find(|platform| platform.name == name);
     let chosen = section.get("allocator", parse::choice(platforms::NAMES, by_name));
@@ -131,7 +131,7 @@ fn allocator(section: &Section<'_>, max: Option<u32>) -> Option<AllocatorConfig>
                 );
                 section.problem(name, text);
             }
-            // What is wrong with them is told as well.
+            // Errors in them are reported as well.
             None if section.given(name) => {
                 section.section(name).and_then(|section| (platform.read)(&section, max));
             }

@@ -1,7 +1,7 @@
 //! The keys: `table`, with `limits`, `matchmaker` and the module of each platform for parts of them, is the only place
 //! where a key's name, default and meaning are written.
 //!
-//! In paths `<name>` stands for a name of the user's choice and `[]` for each entry of a list.
+//! In paths `<name>` means a name of the user's choice and `[]` each entry of a list.
 
 mod limits;
 mod matchmaker;
@@ -23,7 +23,7 @@ static KEYS: LazyLock<Vec<KeyDoc>> = LazyLock::new(|| {
     [TOP, LIMITS, REST].into_iter().chain(of_platforms).chain([MATCHMAKER]).flatten().copied().collect()
 });
 
-/// What all settings' variables begin with.
+/// Prefix of all settings' variables.
 pub(crate) const PREFIX: &str = "SORTIE_";
 
 /// What kind of value a key takes.
@@ -37,7 +37,7 @@ pub enum Kind {
     Switch,
     /// A whole number.
     Integer,
-    /// A number, with a fraction or without.
+    /// A number, with or without a fraction.
     Number,
     /// A whole number, or the same as text, `0x…` for hexadecimal.
     Identifier,
@@ -49,14 +49,14 @@ pub enum Kind {
     Path,
     /// A list of texts.
     Texts,
-    /// A list of these texts.
+    /// A list of some of these texts.
     Choices(&'static [&'static str]),
-    /// A table of texts under names of the user's choice.
+    /// A table of texts whose keys are of the user's choice.
     Table,
 }
 
 impl Kind {
-    /// The kind in a few words, for people.
+    /// The kind in a few words.
     #[must_use]
     pub fn describe(self) -> String {
         let quoted = |names: &[&str]| names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>();
@@ -76,8 +76,8 @@ impl Kind {
         }
     }
 
-    /// The value that `text` stands for where there is nothing but text: in the environment and in the table
-    /// of keys. Text that does not fit stays text, for the reader to refuse.
+    /// The value of `text` in places that have only text: the environment and the table of keys. Text that does not fit
+    /// stays text, and the reader refuses it.
     pub(crate) fn read(self, text: &str) -> Value {
         let trimmed = text.trim();
         let parsed = match self {
@@ -103,29 +103,29 @@ fn commas(text: &str) -> Value {
     text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(Value::from).collect()
 }
 
-/// What happens when a key is not given.
+/// What applies if a key is not given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Presence {
     /// It must be given.
     Required,
-    /// It has no value then, which means this.
+    /// It has no value, which means this.
     Optional(&'static str),
-    /// It has this value then, written as in an environment variable.
+    /// It has this value, written as in an environment variable.
     Default(&'static str),
 }
 
 /// One key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeyDoc {
-    /// Where it stands, like `fleets.<name>.max` or `api_keys[].name`.
+    /// Its path, like `fleets.<name>.max` or `api_keys[].name`.
     pub path: &'static str,
-    /// What it takes.
+    /// The kind of its value.
     pub kind: Kind,
-    /// The unit of a number; empty where the value names its own or has none.
+    /// The unit of a number; empty if the value names its own or has none.
     pub unit: &'static str,
-    /// What happens without it.
+    /// What applies without it.
     pub presence: Presence,
-    /// What it is for, and its limits.
+    /// Its meaning, and its limits.
     pub meaning: &'static str,
 }
 
@@ -142,7 +142,7 @@ pub(crate) const fn count(
     KeyDoc { path, kind: Kind::Integer, unit, presence, meaning }
 }
 
-/// Every key there is, in the order of a file.
+/// Every key, in the order of a file.
 #[must_use]
 pub fn reference() -> &'static [KeyDoc] {
     &KEYS
@@ -153,7 +153,7 @@ pub(crate) fn lookup(path: &str) -> Option<&'static KeyDoc> {
     KEYS.iter().find(|key| key.path == path)
 }
 
-/// What stands directly below a section of the table: keys, tables, and lists with their `[]`.
+/// The children of a section of the table: keys, tables, and lists with their `[]`.
 pub(crate) fn children(section: &str) -> Vec<&'static str> {
     let below = KEYS.iter().filter_map(|key| match section {
         "" => Some(key.path),
@@ -169,15 +169,15 @@ pub(crate) fn below(section: &str, child: &str) -> String {
     if section.is_empty() { child.to_owned() } else { format!("{section}.{child}") }
 }
 
-/// The name that is meant, most likely, by one that is not known: close in spelling.
+/// The known name that is most likely meant by an unknown one: similar in spelling.
 pub(crate) fn closest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let far = |name: &str| strsim::osa_distance(&wrong.to_lowercase(), &name.to_lowercase());
     let (distance, name) = names.into_iter().map(|name| (far(name), name)).min_by_key(|(far, _)| *far)?;
-    // A third of the letters wrong is a slip; more is another word.
+    // If a third of the letters is wrong, it is a typo; if more are, it is another word.
     (distance <= (name.chars().count() / 3).max(1)).then_some(name)
 }
 
-/// Where a key that is unknown in `section` was most likely meant to be.
+/// Where a key that is unknown in `section` most likely belongs.
 pub(crate) fn suggest(section: &str, wrong: &str) -> Option<String> {
     let siblings = children(section).into_iter().map(|name| name.trim_end_matches("[]"));
     if let Some(name) = closest(wrong, siblings) {

@@ -1,12 +1,12 @@
-//! Configuration: a file, the environment and flags in, one checked [`Config`] or every problem at once out.
+//! Configuration: reads a file, the environment and flags, and returns one checked [`Config`] or all problems at once.
 //!
-//! [`reference()`] is the one table of keys: what it does not list is refused, what it lists is read with the
-//! default written there, and `docs/config.md` is its rendering. Hence a small reader over that table rather
-//! than derived structs: those stop at the first problem, and would need each default and meaning a second
-//! time for the documents.
+//! [`reference()`] is the one table of keys: keys that it does not list are refused, the others have the defaults
+//! written there, and `docs/config.md` is rendered from it. Hence a small reader for that table instead of derived
+//! structs: those stop at the first problem, and each default and meaning would have to be written again for the
+//! documents.
 //!
-//! What comes out is plain data in the domain's types where it has them. Nothing here opens a socket or a log;
-//! the only files read beside the configuration are those that it names for keys and secrets.
+//! The result is plain data, in the domain's types if there are any. Nothing here opens a socket or a log; the only
+//! files read in addition to the configuration are those that it names for keys and secrets.
 
 mod catena;
 mod checked;

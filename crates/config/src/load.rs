@@ -1,4 +1,4 @@
-//! The order of things: defaults, then the file, then the environment, then flags.
+//! The order of precedence: defaults, then the file, then the environment, then flags.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,24 +14,24 @@ use crate::model::Config;
 use crate::section::{Reading, Section};
 use crate::source;
 
-/// What the command line says; `None` leaves a setting as it is.
+/// The flags of the command line; `None` leaves a setting unchanged.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Overrides {
     /// For `listen`.
     pub listen: Option<SocketAddr>,
-    /// For `data`; a relative one starts at the working folder.
+    /// For `data`; a relative path starts at the working folder.
     pub data: Option<PathBuf>,
     /// For `dev`.
     pub dev: Option<bool>,
 }
 
 impl Config {
-    /// Reads and checks everything: the file at `path` (TOML, JSON or YAML by its extension), over it the
-    /// variables `SORTIE_…` among `variables`, over those `overrides`. Without a path, defaults take the file's
-    /// place. Variables that [`crate::NOT_SETTINGS`] lists set nothing.
+    /// Reads and checks everything: the file at `path` (TOML, JSON or YAML by its extension), overridden by the
+    /// variables `SORTIE_…` among `variables`, overridden by `overrides`. Without a path, the defaults are the base.
+    /// Variables in [`crate::NOT_SETTINGS`] set nothing.
     ///
     /// # Errors
-    /// [`Problems`]: all of them, but for a file that cannot be read at all, which hides the rest.
+    /// [`Problems`]: all of them, unless a file cannot be read at all, which hides the rest.
     pub fn load(
         path: Option<&Path>,
         variables: impl Iterator<Item = (String, String)>,
@@ -61,8 +61,7 @@ impl Config {
         reading.problems.into_inner().problems()?;
         let warnings = reading.warnings.into_inner().into_list();
         let remarks = reading.remarks.into_inner().into_list();
-        let internal =
-            || Problems::one("configuration", "was not understood; this is a fault of the program");
+        let internal = || Problems::one("configuration", "was not understood; this is a bug");
         config.map(|config| Config { warnings, remarks, ..config }).ok_or_else(internal)
     }
 }

@@ -77,7 +77,7 @@ fn title(section: &str) -> String {
     }
 }
 
-/// What happens without the key, as Markdown.
+/// What applies without the key, as Markdown.
 pub(crate) fn default(key: &KeyDoc) -> String {
     match (key.presence, key.kind) {
         (Presence::Required, _) => "required".to_owned(),

@@ -54,11 +54,11 @@ macro_rules! choices {
 }
 
 choices! {
-    /// Form of the lines on standard error.
+    /// Format of the lines on standard error.
     LogFormat {
         /// For people.
         Text = "text",
-        /// One JSON object a line.
+        /// One JSON object per line.
         Json = "json",
     }
 }
@@ -70,7 +70,7 @@ choices! {
         GameServerMatch = "game_server_match",
         /// The calls of players' backends.
         Client = "client",
-        /// Everything that administrators may.
+        /// Everything.
         Admin = "admin",
     }
 }
@@ -78,7 +78,7 @@ choices! {
 choices! {
     /// Who gets a seat at the gateway.
     Players {
-        /// Everybody; who signs in is known by the player id.
+        /// Everybody; players who sign in are known by their player id.
         Anyone = "anyone",
         /// Players with a token.
         SignedIn = "signed_in",
@@ -86,11 +86,11 @@ choices! {
 }
 
 choices! {
-    /// Whether players may start tickets for others too.
+    /// Whether players may start tickets for others, too.
     NamingOthers {
         /// Never.
         No = "no",
-        /// In queues with the hooks `party_membership` and `validate_ticket`, which says who belongs together.
+        /// In queues with the hooks `party_membership` and `validate_ticket`; the latter decides who belongs together.
         PartyHook = "party_hook",
         /// In every queue.
         Yes = "yes",
@@ -112,69 +112,69 @@ choices! {
 /// The whole configuration.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
-    /// Address to listen on; port 0 takes a free one.
+    /// Address to listen on; port 0 picks a free one.
     pub listen: SocketAddr,
-    /// Folder of everything that lasts; absolute.
+    /// Folder of all persistent data; absolute.
     pub data: PathBuf,
-    /// Development mode: nobody needs a key. `listen` is a loopback address then.
+    /// Development mode: nobody needs a key, and `listen` is a loopback address.
     pub dev: bool,
-    /// Hosts that callers may name where no key is needed: names in lower case, and addresses, without a port.
+    /// Hosts that callers may name if no key is needed: names in lower case, and addresses, without a port.
     pub dev_hosts: Vec<String>,
-    /// What others are told to call, without a slash at its end; see [`Config::public_url_or`].
+    /// The URL for others to call, without a slash at its end; see [`Config::public_url_or`].
     pub public_url: Option<String>,
-    /// Longest time of an ordered stop.
+    /// Maximum time of a graceful shutdown.
     pub shutdown_deadline: Duration,
-    /// What the port speaks TLS with; plain HTTP without.
+    /// The TLS files of the port; `None` for plain HTTP.
     pub tls: Option<TlsConfig>,
     /// Limits of connections and calls.
     pub limits: LimitsConfig,
     /// Log lines and the log of events.
     pub log: LogConfig,
-    /// What the broker starts with.
+    /// Initial settings of the broker.
     pub broker: Settings,
     /// Keys of the API, at most [`ApiKey::MAX`].
     pub api_keys: Vec<ApiKey>,
-    /// How players sign in; `None` where they do not.
+    /// How players sign in; `None` if they do not.
     pub players: Option<PlayersConfig>,
-    /// What players may say in tickets that they start themselves.
+    /// What players may state in tickets that they start themselves.
     pub player_rights: PlayerRightsConfig,
     /// The key that seals connect tokens.
     pub netcode_key: Option<NetcodeKey>,
-    /// The players' door.
+    /// The API for players.
     pub gateway: GatewayConfig,
     /// Ports on demand.
     pub dispatch: DispatchConfig,
     /// Fleets in the order of their ids, at most [`FleetConfig::MAX`].
     pub fleets: Vec<FleetConfig>,
-    /// The matchmaker; `None` where there is none.
+    /// The matchmaker; `None` if there is none.
     pub matchmaker: Option<MatchmakerConfig>,
-    /// What is allowed and most likely not meant.
+    /// Settings that are allowed but most likely not intended.
     pub warnings: Vec<Finding>,
-    /// What is worth knowing and may well be meant: for whoever asks how the configuration is.
+    /// Remarks that are useful to know but may well be intended; shown by `sortie config check`.
     pub remarks: Vec<Finding>,
 }
 
 impl Config {
-    /// Whether the data folder must hold at least one API key, because nobody could call anything otherwise.
+    /// Whether the data folder must contain at least one API key, because nobody could call anything otherwise.
     #[must_use]
     pub const fn needs_api_key(&self) -> bool {
         !self.dev && self.api_keys.is_empty()
     }
 
-    /// Whether players can ask for connect tokens that nothing could seal: a fleet has a game and there is no
-    /// netcode key.
+    /// Whether players can ask for connect tokens that nothing could seal: a fleet has a game and there is no netcode
+    /// key.
     #[must_use]
     pub fn needs_netcode_key(&self) -> bool {
         self.netcode_key.is_none() && self.fleets.iter().any(|fleet| fleet.game.is_some())
     }
 
-    /// The scheme of what is served.
+    /// The URL scheme of the port.
     #[must_use]
     pub const fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    /// The URL that others are told to call, given the address that was bound.
+    /// The URL for others to call, given the address that was bound.
     #[must_use]
     pub fn public_url_or(&self, bound: SocketAddr) -> String {
         let reachable = match bound.ip() {
@@ -188,37 +188,37 @@ impl Config {
     }
 }
 
-/// What the port speaks TLS with. Paths are absolute; what is in the files is not looked at.
+/// The TLS files of a port. Paths are absolute; the files are not read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TlsConfig {
     /// The certificate chain.
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-    /// Roots that local game servers are to trust.
+    /// Roots that local game servers trust.
     pub ca: Option<PathBuf>,
 }
 
 /// Limits of connections and calls.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LimitsConfig {
-    /// Connections at a time.
+    /// Maximum number of connections.
     pub connections: usize,
-    /// Connections at a time from one address; `None` for no limit.
+    /// Maximum number of connections from one address; `None` for no limit.
     pub connections_per_address: Option<usize>,
-    /// Calls at a time on one HTTP/2 connection.
+    /// Maximum number of concurrent calls on one HTTP/2 connection.
     pub calls_per_connection: u32,
-    /// Longest body, in bytes.
+    /// Maximum size of a body, in bytes.
     pub body: usize,
-    /// Longest time of a body.
+    /// Maximum time for a body to arrive.
     pub body_time: Duration,
-    /// Headers of a request, in bytes.
+    /// Maximum total size of a request's headers, in bytes.
     pub headers: u32,
-    /// How long an HTTP/1 connection may be idle, and its headers take.
+    /// How long an HTTP/1 connection may be idle, and how long the headers of its next request may take.
     pub idle_time: Duration,
-    /// Longest time of a TLS handshake.
+    /// Maximum time of a TLS handshake.
     pub handshake_time: Duration,
-    /// Longest time that a caller may take nothing of what is sent to it.
+    /// Maximum time for which a caller may read nothing of what is sent to it.
     pub stall_time: Duration,
     /// What callers may have open, and how often they may call.
     pub callers: CallerLimits,
@@ -237,13 +237,13 @@ pub struct CallerLimits {
     pub streams_per_key: usize,
     /// Calls that wait for news of a match.
     pub waits: usize,
-    /// Those of one key.
+    /// Those with one key.
     pub waits_per_key: usize,
-    /// Calls that anybody may make and that last.
+    /// Long-lived calls that need no key.
     pub watches: usize,
     /// Those from one address.
     pub watches_per_address: usize,
-    /// Calls a second of one player in the long run; 0 for no limit.
+    /// Sustained calls per second of one player; 0 for no limit.
     pub rate_per_player: u32,
     /// Calls of one player at once after a pause.
     pub burst_per_player: u32,
@@ -252,7 +252,7 @@ pub struct CallerLimits {
 /// Log lines, and the log of events.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogConfig {
-    /// Form of the lines.
+    /// Format of the lines.
     pub format: LogFormat,
     /// `level` or `level,module=level,…`: what tracing-subscriber's `EnvFilter` reads.
     pub level: String,
@@ -265,24 +265,24 @@ pub struct LogConfig {
 /// One key of the API.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey {
-    /// Its name; no other key has it.
+    /// Its name, which is unique.
     pub name: String,
     /// SHA-256 of the key.
     pub sha256: [u8; 32],
     /// What its holder may do; never empty.
     pub permissions: Vec<Permission>,
-    /// The fleets for whose game servers it speaks; empty: servers that register themselves.
+    /// The fleets whose servers the key speaks for; empty: servers that register themselves.
     pub fleets: Vec<FleetId>,
 }
 
 impl ApiKey {
-    /// Most keys in a configuration.
+    /// Maximum number of keys in a configuration.
     pub const MAX: usize = 1_000;
 }
 
 impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Whoever sees the hash of a weak key can guess the key.
+        // A weak key can be guessed from its hash.
         f.debug_struct("ApiKey")
             .field("name", &self.name)
             .field("permissions", &self.permissions)
@@ -291,32 +291,32 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// The players' door.
+/// The API for players.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GatewayConfig {
     /// For players who name no game; one of the fleets, with a game.
     pub default_fleet: Option<FleetId>,
     /// Who gets a seat.
     pub players: Players,
-    /// Longest time that a player is kept waiting.
+    /// Maximum time that a player waits.
     pub wait_deadline: Duration,
     /// Time between two progress reports.
     pub progress_interval: Duration,
-    /// How long the ticket of a player whose connection is gone waits on.
+    /// How long the ticket of a disconnected player keeps waiting.
     pub reconnect_grace: Duration,
     /// Whether players of running matches are led back to them.
     pub rejoin: bool,
-    /// Networks whose word on a player's address is taken.
+    /// Networks that are trusted to report a player's address.
     pub trusted_proxies: Vec<IpNet>,
-    /// Joins a second that one address may ask for in the long run; 0 for no limit.
+    /// Sustained joins per second of one address; 0 for no limit.
     pub rate_per_address: u32,
-    /// Joins that one address may ask for at once.
+    /// Joins that one address may request at once.
     pub burst_per_address: u32,
-    /// Players from one address who may wait at a time; 0 for no limit.
+    /// Maximum number of waiting players from one address; 0 for no limit.
     pub waiting_per_address: u32,
-    /// Origins that may call, as browsers write them: no slash at the end.
+    /// Allowed origins, as browsers write them: no slash at the end.
     pub cors_origins: Vec<String>,
-    /// Taken in place of a player's loopback address.
+    /// Used instead of a player's loopback address.
     pub loopback_ip_replacement: Option<IpAddr>,
 }
 
@@ -325,11 +325,11 @@ pub struct GatewayConfig {
 pub struct DispatchConfig {
     /// Whether a control plane has a dispatcher.
     pub enabled: bool,
-    /// Where drivers come in; `None` for the control plane's own port.
+    /// Address for drivers; `None` for the control plane's own port.
     pub listen: Option<SocketAddr>,
-    /// What drivers show, and where it came from: UTF-8.
+    /// The secret that drivers send, and its source: UTF-8.
     pub secret: Option<(SecretSource, Secret)>,
-    /// What a port of its own speaks TLS with; without, that of the control plane. It has no `ca`.
+    /// TLS of a separate port for drivers; `None`: that of the control plane. It has no `ca`.
     pub tls: Option<TlsConfig>,
     /// Addresses of this machine to open ports on; at least one.
     pub hosts: Vec<IpAddr>,
@@ -344,65 +344,65 @@ pub struct DispatchConfig {
 /// Limits of a dispatcher; sizes are in bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DispatchLimits {
-    /// Drivers at a time.
+    /// Maximum number of drivers.
     pub drivers: u32,
-    /// Drivers at a time of one port.
+    /// Maximum number of drivers of one port.
     pub drivers_per_port: u32,
-    /// Open ports at a time.
+    /// Maximum number of open ports.
     pub ports: u32,
-    /// Connected devices at a time.
+    /// Maximum number of connected devices.
     pub devices: u32,
-    /// Entries of an accept list.
+    /// Maximum number of entries of an accept list.
     pub accept_entries: u32,
-    /// Longest message of a driver.
+    /// Maximum size of a driver's message.
     pub message: u64,
-    /// What waits for one driver.
+    /// Maximum size of one driver's queue.
     pub driver_queue: u64,
-    /// What waits for all drivers.
+    /// Maximum size of all drivers' queues.
     pub queue: u64,
-    /// What waits for one device.
+    /// Maximum size of one device's queue.
     pub device_backlog: u64,
-    /// What waits for all devices.
+    /// Maximum size of all devices' queues.
     pub backlog: u64,
-    /// A driver that takes nothing for so long is cut off.
+    /// A driver that reads nothing for this long is disconnected.
     pub driver_stall: Duration,
-    /// A full device that holds up its driver's other devices for so long is disconnected.
+    /// A device whose full queue holds up its driver's other devices for this long is disconnected.
     pub device_patience: Duration,
-    /// A device that takes nothing for so long is disconnected.
+    /// A device that reads nothing for this long is disconnected.
     pub device_stall: Duration,
-    /// How long a device that sends no more stays connected.
+    /// How long a device that has closed its sending side stays connected.
     pub half_close_time: Duration,
-    /// Such devices at a time.
+    /// Maximum number of such devices.
     pub half_closed: u32,
     /// Time between two pings.
     pub ping_period: Duration,
-    /// A driver that is silent for so long after a ping is cut off.
+    /// A driver that is silent for this long after a ping is disconnected.
     pub ping_deadline: Duration,
-    /// How long an end may take.
+    /// Maximum time of a close.
     pub close_time: Duration,
-    /// Senders of datagrams that a port remembers.
+    /// Maximum number of datagram senders that a port remembers.
     pub udp_peers_per_port: u32,
-    /// Dispatch tokens at a time.
+    /// Maximum number of dispatch tokens.
     pub tokens: u32,
-    /// Longest life of a dispatch token.
+    /// Maximum lifetime of a dispatch token.
     pub token_time: Duration,
 }
 
 /// One fleet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FleetConfig {
-    /// What the broker knows of it.
+    /// The broker's part of it.
     pub fleet: Fleet,
     /// For people.
     pub description: String,
-    /// What its own servers ask for, where that was said: JMESPath over the match document.
+    /// The requirements of its own servers, if given: JMESPath over the match document.
     pub server_requirements: Option<String>,
-    /// The game that players find it by, 1 to 30 characters of `[A-Za-z0-9 _-]`, in a version of 1 to 30 characters of
-    /// `[A-Za-z0-9 _.-]`; `None` where the gateway does not use it.
+    /// The game by which players find it, 1 to 30 characters of `[A-Za-z0-9 _-]`, and its version of 1 to 30 characters
+    /// of `[A-Za-z0-9 _.-]`; `None` if the gateway does not use the fleet.
     pub game: Option<GameVersion>,
-    /// Most players in a match that the gateway makes.
+    /// Maximum number of players in a match that the gateway makes.
     pub capacity: u32,
-    /// How long a seat waits for its player.
+    /// How long a seat is reserved for its player.
     pub seat_ttl: Duration,
     /// Format of its connect tokens.
     pub dialect: Dialect,
@@ -413,10 +413,10 @@ pub struct FleetConfig {
 }
 
 impl FleetConfig {
-    /// Most fleets in a configuration.
+    /// Maximum number of fleets in a configuration.
     pub const MAX: usize = 1_000;
 
-    /// What operators may see of its allocator, as JSON; holds no secret.
+    /// What operators may see of its allocator, as JSON; contains no secret.
     #[must_use]
     pub fn raw_configuration(&self) -> String {
         let mut raw = serde_json::Map::new();

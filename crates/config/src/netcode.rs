@@ -1,4 +1,4 @@
-//! The private netcode key, from wherever the configuration says it is.
+//! The private netcode key, from the source that the configuration names.
 
 use std::fmt;
 use std::fs::File;
@@ -14,10 +14,10 @@ use crate::section::Section;
 /// Length of the key, in bytes.
 pub const KEY_BYTES: usize = 32;
 
-/// Largest key file, in bytes: the longest form and room for a line's end.
+/// Maximum size of a key file, in bytes: the longest form and a line end.
 const MAX_KEY_FILE_BYTES: u64 = 128;
 
-/// Where the key came from.
+/// The source of the key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum KeySource {
     /// This file; absolute.
@@ -26,7 +26,7 @@ pub enum KeySource {
     Variable(String),
 }
 
-/// The key that seals connect tokens. Never shows in `Debug`; its memory is cleared when it is dropped.
+/// The key that seals connect tokens. Never appears in `Debug`; its memory is cleared when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NetcodeKey {
     source: KeySource,
@@ -34,7 +34,7 @@ pub struct NetcodeKey {
 }
 
 impl NetcodeKey {
-    /// Where it came from.
+    /// Its source.
     #[must_use]
     pub const fn source(&self) -> &KeySource {
         &self.source
@@ -92,7 +92,7 @@ fn from_file(path: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, String> {
     }
 }
 
-/// A key from its text form, with space around it.
+/// A key from its text form, surrounding space ignored.
 fn decode(text: &[u8]) -> Result<Zeroizing<[u8; KEY_BYTES]>, String> {
     let text = text.trim_ascii();
     let mut key = Zeroizing::new([0; KEY_BYTES]);
@@ -107,6 +107,6 @@ fn decode(text: &[u8]) -> Result<Zeroizing<[u8; KEY_BYTES]>, String> {
         return Ok(key);
     }
     Err(format!(
-        "leads to no key: it must be {KEY_BYTES} bytes, as 64 hexadecimal digits or 44 characters of base64"
+        "does not lead to a valid key: it must be {KEY_BYTES} bytes, as 64 hexadecimal digits or 44 characters of base64"
     ))
 }

@@ -1,6 +1,6 @@
-//! Single values: what each kind accepts, and what the user is told otherwise.
+//! Single values: what each kind accepts, and the message if it does not.
 //!
-//! Values are quoted back only where they cannot be a secret.
+//! Values are quoted only if they cannot be a secret.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -19,12 +19,12 @@ use url::Url;
 
 use crate::keys;
 
-/// Longest text that is quoted back, in characters.
+/// Maximum length of a text that is quoted, in characters.
 const MAX_QUOTED: usize = 80;
-/// Longest text of any key, in bytes.
+/// Maximum length of the text of any key, in bytes.
 const MAX_TEXT_BYTES: usize = 8 * 1024;
 
-/// Longest name of a variable, in characters.
+/// Maximum length of a variable's name, in characters.
 const MAX_VARIABLE_NAME: usize = 128;
 
 /// One second.
@@ -46,7 +46,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// The text in quotes, control characters escaped, cut where it is long.
+/// The text in quotes, control characters escaped, cut if it is long.
 pub(crate) fn quoted(text: &str) -> String {
     match text.char_indices().nth(MAX_QUOTED) {
         Some((end, _)) => format!("{:?}…", &text[..end]),
@@ -54,7 +54,7 @@ pub(crate) fn quoted(text: &str) -> String {
     }
 }
 
-/// `path.key`, with quotes around a key that TOML would want quoted.
+/// `path.key`, with quotes around a key that TOML would quote.
 pub(crate) fn join(path: &str, key: &str) -> String {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if !key.is_empty() && key.len() <= MAX_QUOTED && key.bytes().all(bare) {
@@ -64,7 +64,7 @@ pub(crate) fn join(path: &str, key: &str) -> String {
     }
 }
 
-/// Any text; the fault of one that is none tells nothing of its value.
+/// Any text; the error for another value does not reveal it.
 pub(crate) fn text(value: &Value) -> Result<&str, String> {
     let text = value.as_str().ok_or_else(|| format!("must be text in quotes, is {}", kind_of(value)))?;
     if text.len() > MAX_TEXT_BYTES {
@@ -124,7 +124,7 @@ pub(crate) fn number(range: RangeInclusive<f64>) -> impl Fn(&Value) -> Result<f6
     }
 }
 
-/// The name of an environment variable. What stands in its place by mistake may be a secret and is not quoted.
+/// The name of an environment variable. A wrong value may be a secret and is not quoted.
 pub(crate) fn variable_name(value: &Value) -> Result<String, String> {
     let allowed = |character: char| character.is_ascii_alphanumeric() || character == '_';
     characters(1..=MAX_VARIABLE_NAME, allowed, "letters, digits and `_`")(value)
@@ -191,7 +191,7 @@ pub(crate) fn size(range: RangeInclusive<u64>) -> impl Fn(&Value) -> Result<u64,
     }
 }
 
-/// The size in the largest unit that says it exactly.
+/// The size in the largest unit that expresses it exactly.
 pub(crate) fn show_size(bytes: u64) -> String {
     let units = [(50, "PiB"), (40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     let exact = units.into_iter().find(|(bits, _)| bytes != 0 && bytes.trailing_zeros() >= *bits);
@@ -216,15 +216,15 @@ fn one_of(names: &[&str]) -> String {
     names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" or ")
 }
 
-/// A list of at most `most` entries. All faults of its entries make one problem.
+/// A list of at most `max` entries. All errors of its entries make one problem.
 pub(crate) fn list<T>(
-    most: usize,
+    max: usize,
     entry: impl Fn(&Value) -> Result<T, String>,
 ) -> impl Fn(&Value) -> Result<Vec<T>, String> {
     move |value| {
         let entries = value.as_array().ok_or_else(|| format!("must be a list, is {}", kind_of(value)))?;
-        if entries.len() > most {
-            return Err(format!("has {} entries, at most {most} are allowed", entries.len()));
+        if entries.len() > max {
+            return Err(format!("has {} entries, at most {max} are allowed", entries.len()));
         }
         let (mut good, mut faults) = (Vec::new(), Vec::new());
         for (at, value) in entries.iter().enumerate() {
@@ -237,18 +237,18 @@ pub(crate) fn list<T>(
     }
 }
 
-/// A table of at most `most` environment variables.
-pub(crate) fn variables(most: usize) -> impl Fn(&Value) -> Result<BTreeMap<String, String>, String> {
+/// A table of at most `max` environment variables.
+pub(crate) fn variables(max: usize) -> impl Fn(&Value) -> Result<BTreeMap<String, String>, String> {
     move |value| {
         let entries =
             value.as_object().ok_or_else(|| format!("must be a table of texts, is {}", kind_of(value)))?;
-        if entries.len() > most {
-            return Err(format!("has {} entries, at most {most} are allowed", entries.len()));
+        if entries.len() > max {
+            return Err(format!("has {} entries, at most {max} are allowed", entries.len()));
         }
         let (mut good, mut faults) = (BTreeMap::new(), Vec::new());
         for (name, value) in entries {
             if name.is_empty() || name.contains(['=', '\0']) {
-                faults.push(format!("{} is no name for a variable", quoted(name)));
+                faults.push(format!("{} is not a name for a variable", quoted(name)));
             }
             match text(value) {
                 Ok(text) => drop(good.insert(name.clone(), text.to_owned())),
@@ -267,7 +267,7 @@ pub(crate) fn properties(value: &Value) -> Result<Properties, String> {
     Properties::parse(&value.to_string())
 }
 
-/// A path, made absolute: from `base`, which itself may start at the working folder.
+/// A path, made absolute: from `base`, which itself may be relative to the working folder.
 pub(crate) fn path(value: &Value, base: Option<&Path>) -> Result<PathBuf, String> {
     let text = text(value)?;
     if text.is_empty() {
@@ -288,7 +288,7 @@ pub(crate) fn socket(value: &Value) -> Result<SocketAddr, String> {
     })
 }
 
-/// An IP address that somebody else can be told: not `0.0.0.0`.
+/// An IP address that can be given to others: not `0.0.0.0`.
 pub(crate) fn ip(value: &Value) -> Result<IpAddr, String> {
     let parsed: Option<IpAddr> = value.as_str().and_then(|text| text.parse().ok());
     let usable = parsed.filter(|ip| !ip.is_unspecified() && !ip.is_multicast());
@@ -306,7 +306,7 @@ pub(crate) fn network(value: &Value) -> Result<IpNet, String> {
     if network.addr() == network.network() {
         return Ok(network);
     }
-    Err(format!("must be a network: write \"{}\" for {text:?}, or the address alone", network.trunc()))
+    Err(format!("must be a network: write \"{}\" for {text:?}, or only the address", network.trunc()))
 }
 
 /// Ports as `first-last`, or a single one.
@@ -328,12 +328,12 @@ pub(crate) fn public_url(value: &Value) -> Result<String, String> {
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
-/// An `http` or `https` URL that is fetched from.
+/// An `http` or `https` URL to call.
 pub(crate) fn fetched_url(value: &Value) -> Result<String, String> {
     web(value).map(String::from)
 }
 
-/// Whether what comes from `url` could come from anybody on the way.
+/// Whether anybody on the network path could forge what comes from `url`.
 pub(crate) fn is_open_to_others(url: &str) -> bool {
     let Ok(url) = Url::parse(url) else { return true };
     let is_loopback = match url.host() {
@@ -345,7 +345,7 @@ pub(crate) fn is_open_to_others(url: &str) -> bool {
     url.scheme() == "http" && !is_loopback
 }
 
-/// An origin as browsers write it: that of a page on the web, of an app with a scheme of its own, or `null`.
+/// An origin as browsers write it: of a web page, of an app with a scheme of its own, or `null`.
 pub(crate) fn origin(value: &Value) -> Result<String, String> {
     const RIGHT: &str =
         "must be an origin like \"https://play.example.com\", \"capacitor://localhost\" or \"null\"";
@@ -354,9 +354,9 @@ pub(crate) fn origin(value: &Value) -> Result<String, String> {
         return Ok(written.to_owned());
     }
     if written.contains('*') {
-        return Err(format!("{RIGHT}: a `*` stands for nothing, so name each origin"));
+        return Err(format!("{RIGHT}: `*` is not supported, so name each origin"));
     }
-    // What stands before an `@` or after a `?` may be a secret, so the text is not quoted.
+    // The part before an `@` or after a `?` may be a secret, so the text is not quoted.
     let url = Url::parse(written).map_err(|error| format!("{RIGHT}: {error}"))?;
     let host = url.host_str().filter(|host| !host.is_empty()).ok_or(RIGHT)?;
     let is_more = !url.username().is_empty() || url.password().is_some() || url.query().is_some();
@@ -369,7 +369,7 @@ pub(crate) fn origin(value: &Value) -> Result<String, String> {
     if url.origin().is_tuple() {
         return Ok(url.origin().ascii_serialization());
     }
-    // The URL standard leaves schemes of apps without an origin; their browsers send scheme and host.
+    // In the URL standard, schemes of apps have no origin; their browsers send scheme and host.
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     Ok(format!("{}://{}{port}", url.scheme(), host.to_ascii_lowercase()))
 }
@@ -393,7 +393,7 @@ pub(crate) fn host(value: &Value) -> Result<String, String> {
 }
 
 fn web(value: &Value) -> Result<Url, String> {
-    // What stands before an `@` or after a `?` may be a secret, so the text is not quoted.
+    // The part before an `@` or after a `?` may be a secret, so the text is not quoted.
     let right = "must be an http or https URL like \"https://play.example.com\"";
     let url = Url::parse(text(value)?).map_err(|error| format!("{right}: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
@@ -409,7 +409,7 @@ fn web(value: &Value) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Log levels: `level`, or `module=level`, with commas between.
+/// Log levels: `level` or `module=level`, separated by commas.
 pub(crate) fn levels(value: &Value) -> Result<String, String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let text = text(value)?;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::keys::{KeyDoc, Kind, Presence, reference};
 use crate::markdown;
 
-/// Every key with its type, unit, default and meaning, a paragraph each.
+/// Every key with its type, unit, default and meaning, one paragraph each.
 #[must_use]
 pub fn reference_text() -> String {
     let mut page = String::new();
@@ -29,7 +29,7 @@ fn kind(key: &KeyDoc) -> String {
 }
 
 /// Every key as a JSON list of `{"key", "type", "unit", "choices"?, "required", "default", "unset"?, "meaning"}`:
-/// `default` is the value itself, null where there is none, and `unset` says what that means.
+/// `default` is the value itself, null if there is none, and `unset` says what that means.
 #[must_use]
 pub fn reference_json() -> String {
     let rows: Vec<_> = reference().iter().map(row).collect();

@@ -1,4 +1,4 @@
-//! How players sign in: which tokens are taken, and where the keys are that they are checked with.
+//! How players sign in: which tokens are accepted, and where the keys are that they are checked with.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -9,39 +9,39 @@ use crate::parse;
 use crate::secret::{self, MAX_SECRET_BYTES, Secret, SecretSource};
 use crate::section::Section;
 
-/// Bytes of a secret for HS256; the least are those of RFC 7518, 3.2.
+/// Size of a secret for HS256, in bytes; the minimum is that of RFC 7518, 3.2.
 const SECRET_BYTES: RangeInclusive<usize> = 32..=MAX_SECRET_BYTES;
-/// Longest issuer and audience, in characters.
+/// Maximum length of issuer and audience, in characters.
 const MAX_NAME: usize = 1000;
-/// Most that clocks may differ by.
+/// Maximum difference between clocks.
 const MAX_LEEWAY: Duration = Duration::from_secs(600);
 
-/// Which player tokens are taken.
+/// Which player tokens are accepted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PlayersConfig {
-    /// What `iss` must be.
+    /// The required `iss`.
     pub issuer: String,
-    /// What `aud` must be, or hold.
+    /// The required `aud`, or one of its entries.
     pub audience: String,
-    /// By how much clocks may differ; whole seconds.
+    /// Tolerated difference between clocks; whole seconds.
     pub leeway: Duration,
     /// What they are checked with.
     pub keys: PlayerKeys,
 }
 
-/// What players may say in tickets that they start themselves, without a key.
+/// What players may state in tickets that they start themselves, without a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PlayerRightsConfig {
-    /// Whether for others too.
+    /// Whether they may start them for others, too.
     pub may_name_others: NamingOthers,
-    /// Whether ratings and other numbers that rules judge by are taken from players.
+    /// Whether they may set ratings, and other numbers that rules compare.
     pub may_rate_themselves: bool,
 }
 
 /// What player tokens are checked with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PlayerKeys {
-    /// A secret for HS256, and where it came from.
+    /// A secret for HS256, and its source.
     Secret(SecretSource, Secret),
     /// Public keys in this JWKS file; absolute.
     JwksFile(PathBuf),
@@ -49,7 +49,7 @@ pub enum PlayerKeys {
     JwksUrl(String),
 }
 
-/// What the section `players` says of their tickets.
+/// What the section `players` says about their tickets.
 pub(crate) fn rights(section: &Section<'_>) -> Option<PlayerRightsConfig> {
     let may_name_others =
         section.get("may_name_others", parse::choice(NamingOthers::NAMES, NamingOthers::by_name));
@@ -57,7 +57,7 @@ pub(crate) fn rights(section: &Section<'_>) -> Option<PlayerRightsConfig> {
     Some(PlayerRightsConfig { may_name_others: may_name_others?, may_rate_themselves: may_rate_themselves? })
 }
 
-/// The section `players`; `Some(None)` where players do not sign in.
+/// The section `players`; `Some(None)` if players do not sign in.
 pub(crate) fn read(section: &Section<'_>) -> Option<Option<PlayersConfig>> {
     let name = |key| section.optional(key, named);
     let (issuer, audience) = (name("issuer"), name("audience"));
@@ -78,7 +78,7 @@ pub(crate) fn read(section: &Section<'_>) -> Option<Option<PlayersConfig>> {
         if !given {
             section.problem(
                 key,
-                "is required where players sign in: a token for somebody else must not be good here",
+                "is required if players sign in: a token for another service must not be accepted here",
             );
         }
     }
@@ -125,7 +125,7 @@ fn keys(section: &Section<'_>) -> Option<Option<PlayerKeys>> {
         if parse::is_open_to_others(&url) {
             section.warn(
                 "jwks_url",
-                "is no https: whoever is between here and there can give out keys of their own and sign in as any player",
+                "is not https: anyone between here and there can give out keys of their own and sign in as any player",
             );
         }
         return Some(Some(PlayerKeys::JwksUrl(url)));

@@ -1,4 +1,4 @@
-//! Secrets that the configuration names and does not hold: in a file, or in an environment variable.
+//! Secrets that the configuration names but does not contain: in a file, or in an environment variable.
 
 use std::fmt;
 use std::fs::File;
@@ -10,10 +10,10 @@ use zeroize::Zeroizing;
 
 use crate::section::Section;
 
-/// Most bytes of a secret.
+/// Maximum size of a secret, in bytes.
 pub(crate) const MAX_SECRET_BYTES: usize = 4096;
 
-/// Where a secret came from.
+/// The source of a secret.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SecretSource {
     /// This file; absolute.
@@ -22,12 +22,12 @@ pub enum SecretSource {
     Variable(String),
 }
 
-/// A secret. Never shows in `Debug`; its memory is cleared when it is dropped.
+/// A secret. Never appears in `Debug`; its memory is cleared when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// These bytes are one.
+    /// These bytes as a secret.
     pub(crate) fn of(bytes: &[u8]) -> Self {
         Self(Zeroizing::new(bytes.to_vec()))
     }
@@ -45,7 +45,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The secret in the file at `path`, of as many bytes as `length` allows.
+/// The secret in the file at `path`, with a size within `length`.
 pub(crate) fn from_file(path: &Path, length: RangeInclusive<usize>) -> Result<Secret, String> {
     let file = File::open(path).map_err(|error| format!("names a file that cannot be opened: {error}"))?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET_BYTES + 1));
@@ -66,7 +66,7 @@ pub(crate) fn from_variable(
     secret(text.as_bytes(), length)
 }
 
-/// The bytes as they stand, without a line's end.
+/// The bytes unchanged, except for a trailing line end.
 fn secret(bytes: &[u8], length: RangeInclusive<usize>) -> Result<Secret, String> {
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);

@@ -1,7 +1,7 @@
-//! Reading one table of the tree: every fault is noted, and reading goes on.
+//! Reads one table of the tree: every error is reported, and reading continues.
 //!
-//! A getter gives `None` for a value that is at fault and has been noted. Callers read everything first and
-//! put it together afterwards, so that one fault hides no other.
+//! A getter returns `None` for an invalid value, which has been reported. Callers read everything first and put it
+//! together afterwards, so that one error does not hide others.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -16,9 +16,9 @@ use crate::parse;
 
 /// What all sections of one load share.
 pub(crate) struct Reading {
-    /// Folder where relative paths of the file start; `None` without a file.
+    /// Base folder of relative paths in the file; `None` without a file.
     pub(crate) base: Option<PathBuf>,
-    /// What did not come from the file.
+    /// Which values did not come from the file.
     pub(crate) origins: Origins,
     /// The environment, for keys that name a variable.
     pub(crate) environment: std::collections::BTreeMap<String, String>,
@@ -31,9 +31,9 @@ pub(crate) struct Reading {
 pub(crate) struct Section<'a> {
     reading: &'a Reading,
     table: Cow<'a, Map<String, Value>>,
-    /// Where it stands, for people: `fleets.arena`, `api_keys[0]`; empty at the top.
+    /// Its path, for people: `fleets.arena`, `api_keys[0]`; empty at the top.
     path: String,
-    /// Where it stands in the table of keys: `fleets.<name>`, `api_keys[]`.
+    /// Its path in the table of keys: `fleets.<name>`, `api_keys[]`.
     place: String,
 }
 
@@ -51,7 +51,7 @@ impl<'a> Section<'a> {
         self.open(self.table.get(key).unwrap_or(&Value::Null), path, place)
     }
 
-    /// The tables below this one, under names of the user's choice, in the order of their names.
+    /// The tables below this one, whose keys are of the user's choice, in the order of their names.
     pub(crate) fn named(&'a self) -> Vec<(&'a str, Option<Self>)> {
         let mut entries: Vec<_> = self.table.iter().collect();
         entries.sort_by_key(|(name, _)| name.as_str());
@@ -109,17 +109,17 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The names in this table.
+    /// The keys in this table.
     pub(crate) fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.table.keys().map(String::as_str)
     }
 
-    /// What stands at `key`, unchecked.
+    /// The value of `key`, unchecked.
     pub(crate) fn raw(&self, key: &str) -> Option<&Value> {
         self.table.get(key)
     }
 
-    /// Whether `key` was given, rightly or wrongly.
+    /// Whether `key` was given, valid or not.
     pub(crate) fn given(&self, key: &str) -> bool {
         self.table.get(key).is_some_and(|value| !value.is_null())
     }
@@ -180,35 +180,35 @@ impl<'a> Section<'a> {
         self.reading.environment.get(name).map(String::as_str)
     }
 
-    /// Notes what is wrong with `key`.
+    /// Reports an error in `key`.
     pub(crate) fn problem(&self, key: &str, text: impl Into<String>) {
         self.note(&self.reading.problems, parse::join(&self.path, key), text.into());
     }
 
-    /// Notes what looks wrong with `key`.
+    /// Reports that `key` looks wrong.
     pub(crate) fn warn(&self, key: &str, text: impl Into<String>) {
         self.note(&self.reading.warnings, parse::join(&self.path, key), text.into());
     }
 
-    /// Notes what looks wrong with the key that `keys` lead to from here, one level each.
+    /// Reports that the key at the path `keys` below this table looks wrong.
     pub(crate) fn warn_below(&self, keys: &[&str], text: impl Into<String>) {
         let path = keys.iter().fold(self.path.clone(), |path, key| parse::join(&path, key));
         self.note(&self.reading.warnings, path, text.into());
     }
 
-    /// Notes what is worth knowing of the key that `keys` lead to from here, one level each, and may well be meant.
+    /// Reports a remark about the key at the path `keys` below this table, which may well be intended.
     pub(crate) fn remark_below(&self, keys: &[&str], text: impl Into<String>) {
         let path = keys.iter().fold(self.path.clone(), |path, key| parse::join(&path, key));
         self.note(&self.reading.remarks, path, text.into());
     }
 
-    /// Notes what is wrong with the key that `keys` lead to from here, one level each.
+    /// Reports an error in the key at the path `keys` below this table.
     pub(crate) fn problem_below(&self, keys: &[&str], text: impl Into<String>) {
         let path = keys.iter().fold(self.path.clone(), |path, key| parse::join(&path, key));
         self.note(&self.reading.problems, path, text.into());
     }
 
-    /// Notes what is wrong with this section itself.
+    /// Reports an error in this section itself.
     pub(crate) fn refuse(&self, text: impl Into<String>) {
         self.note(&self.reading.problems, self.path.clone(), text.into());
     }

@@ -19,13 +19,13 @@ use crate::parse::show_size;
 use crate::players::{PlayerKeys, PlayersConfig};
 use crate::secret::SecretSource;
 
-/// What is shown in place of the value of a game server's environment variable.
+/// Shown instead of the values of a game server's environment variables.
 pub const HIDDEN: &str = "(hidden)";
 
 impl Config {
-    /// The configuration as TOML that [`Config::load`] reads: defaults written out, paths absolute. Values of
-    /// game servers' environment variables are [`HIDDEN`]. API keys show by their hashes, the netcode key and
-    /// the secret of player tokens by their places: a configuration holds none of them itself.
+    /// The configuration as TOML that [`Config::load`] reads: defaults written out, paths absolute. Values of game
+    /// servers' environment variables are [`HIDDEN`]. API keys appear as their hashes, the netcode key and the secret
+    /// of player tokens as their sources: a configuration contains none of them itself.
     #[must_use]
     pub fn show(&self) -> String {
         let mut top = Table::new();
@@ -259,7 +259,7 @@ fn fleet(config: &FleetConfig) -> Table {
     put(&mut table, "capacity", config.capacity);
     put(&mut table, "seat_ttl", shown(config.seat_ttl));
     put(&mut table, "dialect", config.dialect.name());
-    // A TOML integer has a sign, which the upper half of these does not fit.
+    // TOML integers are signed, so the upper half of the values does not fit.
     put(&mut table, "protocol_id", format!("{:#x}", config.protocol_id));
     table
 }

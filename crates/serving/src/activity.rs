@@ -1,7 +1,7 @@
-//! What is under way on one connection: calls, and bytes that nobody has taken yet.
+//! What is in progress on one connection: calls, and bytes that have not been sent yet.
 //!
-//! hyper drops the body of an answer as soon as it has its bytes, which may then wait in hyper for a slow reader. So a
-//! call ends with its body, but the connection is at rest only when the system has taken what was written, too.
+//! hyper drops the body of a response as soon as it has its bytes, which may then wait in hyper for a slow reader. So a
+//! call ends with its body, but the connection is idle only when the system has also taken what was written.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,18 +10,18 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-/// Counts what is under way. Clones share the count.
+/// Counts what is in progress. Clones share the count.
 #[derive(Clone, Default)]
 pub(crate) struct Activity(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     count: AtomicUsize,
-    /// Told when the count leaves zero and when it comes back to it.
+    /// Notified when the count leaves zero and when it returns to it.
     turns: Notify,
 }
 
-/// One thing that is under way, until this is dropped.
+/// One thing in progress, until this is dropped.
 pub(crate) struct UnderWay(Activity);
 
 impl Activity {
@@ -36,10 +36,10 @@ impl Activity {
         self.0.count.load(Ordering::Acquire)
     }
 
-    /// Waits until nothing has been under way for `pause`. For one caller at a time.
+    /// Waits until nothing has been in progress for `pause`. For one caller at a time.
     pub(crate) async fn rested(&self, pause: Duration) {
         loop {
-            // A turn that nobody waited for wakes one wait too early, so the count is looked at again.
+            // A notification that nobody waited for wakes one wait too early, so the count is checked again.
             if self.count() > 0 {
                 self.0.turns.notified().await;
                 continue;
@@ -80,11 +80,11 @@ mod tests {
             advance(PAUSE * 5).await;
             drop(second);
             advance(PAUSE / 2).await;
-            // Something short, too, begins the pause anew.
+            // Even short activity restarts the pause.
             drop(activity.begin());
         };
         tokio::join!(activity.rested(PAUSE), ends);
-        // Timers are a millisecond fine.
+        // Timers have a resolution of one millisecond.
         let rested = began.elapsed().saturating_sub(PAUSE * 10 + PAUSE / 2);
         assert!(
             (PAUSE..PAUSE + Duration::from_millis(2)).contains(&rested),

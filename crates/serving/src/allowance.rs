@@ -1,7 +1,7 @@
 //! How often one address or one player may call, and how many calls of one address may wait.
 //!
-//! A rate is kept as a single time for each: the one at which its allowance would be whole again (the generic cell rate
-//! algorithm). The same entry counts who waits, so that one bounded map does for both; the well-known crate for this has no
+//! A rate is stored as a single time per caller: the time at which its allowance is full again (the generic cell rate
+//! algorithm). The same entry counts waiting calls, so one bounded map does both; the well-known crate for this has no
 //! bound on its map. Time is an argument.
 
 use std::collections::BTreeMap;
@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use crate::shares::network;
 
-/// Most callers that are remembered. What is idle is forgotten first; if nothing is, all further ones share one
-/// allowance, so that a flood of many callers does not get past by their number.
+/// Maximum number of callers that are remembered. Idle ones are forgotten first; if none is idle, all further callers
+/// share one allowance, so that a flood of many callers does not get past the limit.
 const MAX_CALLERS: usize = 50_000;
 
-/// What one caller may do. An IPv6 address stands for its /64, which is what one household or host has.
+/// The limits of one caller. An IPv6 address counts as its /64, which is what one household or host has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Allowance {
-    /// Calls a second in the long run; 0 for no limit.
+    /// Sustained calls per second; 0 for no limit.
     pub rate: u32,
     /// Calls at once after a pause; at least 1.
     pub burst: u32,
@@ -32,26 +32,26 @@ impl Allowance {
     pub const NONE: Self = Self { rate: 0, burst: 1, waiting: 0 };
 }
 
-/// Why a caller has to come later.
+/// Why a caller has to retry later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TooMany {
-    /// It calls too often; the next call is all right after this time.
+    /// It calls too often; the next call is allowed after this time.
     Calls(Duration),
     /// Too many of its calls wait.
     Waiting,
 }
 
-/// Who has an allowance. Names are kept as their hash, with a key of this process: they are short then, and nobody can
-/// choose one that shares another's.
+/// Who has an allowance. Names are stored as hashes with a key of this process: that makes them short, and nobody can
+/// choose a name with the same hash as another's.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Caller {
     Address(IpAddr),
     Name(u64),
-    /// All for whom there is no room.
+    /// All callers for whom there is no room.
     Others,
 }
 
-/// Least time between two looks for callers to forget, which go through all of them.
+/// Minimum time between two searches for callers to forget, which go through all of them.
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
@@ -67,7 +67,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// Takes one of the allowance.
+    /// Takes one call from the allowance.
     fn spend(&mut self, rate: u32, burst: u32, now: Instant) -> Result<(), TooMany> {
         let Some(period) = Duration::from_secs(1).checked_div(rate) else { return Ok(()) };
         let whole_at = self.whole_at.max(now) + period;
@@ -84,12 +84,12 @@ impl Entry {
 #[derive(Clone)]
 pub struct Allowances {
     each: Allowance,
-    most: usize,
+    max: usize,
     hash: RandomState,
     memory: Arc<Mutex<Memory>>,
 }
 
-/// One of the calls that wait. Gives the place back when it is dropped.
+/// A waiting call. Returns its slot when dropped.
 pub struct Turn {
     caller: Caller,
     memory: Arc<Mutex<Memory>>,
@@ -100,14 +100,14 @@ fn lock(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
 }
 
 impl Allowances {
-    /// The same for each.
+    /// The same limits for each caller.
     #[must_use]
     pub fn new(each: Allowance) -> Self {
-        Self { each, most: MAX_CALLERS, hash: RandomState::new(), memory: Arc::default() }
+        Self { each, max: MAX_CALLERS, hash: RandomState::new(), memory: Arc::default() }
     }
 
-    /// Lets a call from `address` begin to wait at `now`; `None` where nothing is limited. What is refused costs the
-    /// address nothing.
+    /// Lets a call from `address` begin to wait at `now`; `None` if nothing is limited. A refused call does not count
+    /// against the address.
     ///
     /// # Errors
     /// [`TooMany`]
@@ -127,8 +127,7 @@ impl Allowances {
         Ok(Some(Turn { caller, memory: Arc::clone(&self.memory) }))
     }
 
-    /// Lets somebody at `address`, of whom perhaps a call waits already, call at `now`: that costs as much as
-    /// [`Self::enter`].
+    /// Lets `address`, which may have a waiting call already, call at `now`: that costs as much as [`Self::enter`].
     ///
     /// # Errors
     /// [`TooMany::Calls`]
@@ -136,7 +135,7 @@ impl Allowances {
         self.spend(now, || Caller::Address(network(address)))
     }
 
-    /// The same of somebody with this name.
+    /// The same for a caller with this name.
     ///
     /// # Errors
     /// [`TooMany::Calls`]
@@ -154,17 +153,17 @@ impl Allowances {
         memory.entries.entry(caller).or_insert(Entry { whole_at: now, waiting: 0 }).spend(rate, burst, now)
     }
 
-    /// Where `caller` is counted.
+    /// The entry for `caller`.
     fn place(&self, memory: &mut Memory, caller: Caller, now: Instant) -> Caller {
         let Memory { entries, swept } = memory;
-        if entries.len() < self.most || entries.contains_key(&caller) {
+        if entries.len() < self.max || entries.contains_key(&caller) {
             return caller;
         }
         if swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP_PERIOD) {
             *swept = Some(now);
             entries.retain(|_, entry| entry.waiting > 0 || entry.whole_at > now);
         }
-        if entries.len() < self.most { caller } else { Caller::Others }
+        if entries.len() < self.max { caller } else { Caller::Others }
     }
 }
 
@@ -186,7 +185,7 @@ mod tests {
         Allowances::new(Allowance { rate, burst, waiting })
     }
 
-    /// How many of `tries` come in.
+    /// How many of `tries` are allowed.
     fn entered(addresses: &Allowances, address: &str, now: Instant, tries: usize) -> usize {
         let address = address.parse().unwrap();
         (0..tries).filter(|_| addresses.enter(address, now).is_ok()).count()
@@ -241,7 +240,7 @@ mod tests {
     #[test]
     fn a_flood_of_addresses_is_remembered_within_bounds() {
         let (mut addresses, start) = (addresses(1, 1, 0), Instant::now());
-        addresses.most = 3;
+        addresses.max = 3;
         let count = |now| (0..50).map(|n| entered(&addresses, &format!("10.0.0.{n}"), now, 1)).sum::<usize>();
         assert_eq!(count(start), 4, "three, and one of all the others");
         assert_eq!(addresses.memory.lock().unwrap().entries.len(), 4);

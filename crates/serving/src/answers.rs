@@ -1,11 +1,12 @@
-//! The answers of one connection, and which of them nobody takes on HTTP/2.
+//! The responses of one connection, and which of them the peer does not read on HTTP/2.
 //!
-//! On HTTP/2 a peer that reads its connection can still refuse the bytes of a single answer, by giving it no window
-//! ([RFC 9113, section 5.2](https://www.rfc-editor.org/rfc/rfc9113#section-5.2)), and what waits to be sent then waits for
-//! ever, with all that it holds: a place among the streams of events, above all. Nothing of that shows in the connection,
-//! so each answer is watched: its body is asked for the next piece only when there is a window for it.
+//! On HTTP/2 a peer that reads its connection can still refuse the bytes of a single response, by granting it no window
+//! ([RFC 9113, section 5.2](https://www.rfc-editor.org/rfc/rfc9113#section-5.2)). What is queued for it then waits
+//! forever, with everything that it holds, above all a slot among the event streams. The connection shows nothing of
+//! that, so each response is watched: its body is polled for the next piece only when there is a window for it.
 //!
-//! The connection goes on, because others may share it, as behind a proxy. It ends if it has nothing but such answers.
+//! The connection stays open, because others may share it, as behind a proxy. It is closed if it has only such
+//! responses.
 
 use std::error::Error;
 use std::fmt;
@@ -24,27 +25,27 @@ use tokio_util::sync::CancellationToken;
 
 use crate::activity::{Activity, UnderWay};
 
-/// Longest piece that is handed over at a time, in bytes: what is taken of a long body shows by its pieces.
+/// Maximum size of a piece that is handed over, in bytes: progress on a long body is seen by its pieces.
 const PIECE_BYTES: usize = 16 << 10;
-/// Looks at the answers within one stall time.
+/// Checks of the responses per stall time.
 const LOOKS: u32 = 4;
 
-/// Least time between two looks.
+/// Minimum time between two checks.
 const MIN_PAUSE: Duration = Duration::from_millis(1);
 
-/// Why an answer ends that nobody takes.
+/// The error of a response that the peer does not read.
 #[derive(Debug)]
 struct NotTaken;
 
 impl fmt::Display for NotTaken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the other side takes nothing of this answer")
+        f.write_str("the peer reads nothing of this response")
     }
 }
 
 impl Error for NotTaken {}
 
-/// The answers under way on one connection: at most as many as it has calls. Clones share them.
+/// The responses in progress on one connection: at most as many as it has calls. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Answers {
     watched: Arc<Mutex<Vec<Weak<Mutex<Answer>>>>>,
@@ -52,11 +53,11 @@ pub(crate) struct Answers {
     closing: CancellationToken,
 }
 
-/// One answer.
+/// One response.
 struct Answer {
     /// `None` once it has been given up.
     body: Option<Body>,
-    /// Since when nothing more was asked for; `None` while something is.
+    /// Since when nothing more was polled; `None` while something is.
     untaken_since: Option<Instant>,
 }
 
@@ -74,7 +75,7 @@ impl Answers {
         self.activity.begin()
     }
 
-    /// The same body, watched from here on, and `call` until its end.
+    /// Watches the same body from here on, and keeps `call` until its end.
     pub(crate) fn watch(&self, body: Body, call: UnderWay) -> Body {
         if body.is_end_stream() {
             return body;
@@ -91,7 +92,7 @@ impl Answers {
         Body::new(Watched { answer, rest: Bytes::new(), is_long: false, closing, _call: call })
     }
 
-    /// The same body, and `call` until its end.
+    /// The same body, which keeps `call` until its end.
     pub(crate) fn count(body: Body, call: UnderWay) -> Body {
         if body.is_end_stream() {
             return body;
@@ -102,7 +103,7 @@ impl Answers {
         }))
     }
 
-    /// Gives up answers of which nothing is taken for `stall_time`. Returns when the connection has no others.
+    /// Aborts responses of which nothing is read for `stall_time`. Returns when the connection has no others.
     pub(crate) async fn give_up_stalled(&self, stall_time: Duration) {
         let mut looks = interval((stall_time / LOOKS).max(MIN_PAUSE));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -115,7 +116,7 @@ impl Answers {
         }
     }
 
-    /// How many have been given up, those from now on among them.
+    /// How many have been aborted; updated as more are.
     fn look(&self, stall_time: Duration) -> usize {
         let mut watched = lock(&self.watched);
         let mut open = Vec::with_capacity(watched.len());
@@ -138,11 +139,12 @@ impl Answers {
 
 /// A body that is handed over in pieces.
 ///
-/// h2 takes a piece as soon as there is a window for its first byte, and keeps the rest. So that what is left at the end of
-/// a long answer is not forgotten there, the last byte goes by itself: once it is taken, there was a window for all others.
+/// h2 takes a piece as soon as there is a window for its first byte, and keeps the rest. So that the rest of a long
+/// response is not forgotten there, the last byte is a piece of its own: once it is taken, there was a window for all
+/// others.
 struct Watched {
     answer: Arc<Mutex<Answer>>,
-    /// What is left of the last part of the body.
+    /// The rest of the last part of the body.
     rest: Bytes,
     /// Whether that part is longer than one piece.
     is_long: bool,

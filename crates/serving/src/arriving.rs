@@ -1,8 +1,8 @@
-//! Bodies of requests that are still arriving when the process is to end.
+//! Request bodies that are still arriving during shutdown.
 //!
-//! A call cannot be answered before its body is there, and whether the rest of it ever comes is up to the other side. So
-//! that nobody can hold up an ordered end by sending half a body, such a body ends with an error then. It says so to
-//! whoever reads it as plain bytes ([`is_late`]) and to tonic, which looks for a status among the causes of an error.
+//! A call cannot be answered before its body has arrived, and the peer decides whether the rest ever comes. So that
+//! nobody can hold up a graceful shutdown by sending half a body, such a body then ends with an error. [`is_late`]
+//! recognizes it in plain HTTP, and tonic finds a status among its causes.
 
 use std::error::Error;
 use std::fmt;
@@ -14,13 +14,13 @@ use tonic::Status;
 
 use crate::until::until;
 
-/// The process ends before the body has arrived.
+/// The process shuts down before the body has arrived.
 #[derive(Debug)]
 struct Late(Status);
 
 impl fmt::Display for Late {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the process ends before the body has arrived")
+        f.write_str("the process shuts down before the body has arrived")
     }
 }
 
@@ -30,7 +30,7 @@ impl Error for Late {
     }
 }
 
-/// Whether a body ended with this error because the process ends.
+/// Whether a body ended with this error because the process shuts down.
 pub(crate) fn is_late(error: &(dyn Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| (**error).source()).any(<dyn Error>::is::<Late>)
 }

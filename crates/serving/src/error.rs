@@ -1,4 +1,4 @@
-//! Errors in the form of Sortie's own API, for everything that is served beside it.
+//! Errors in the form of Sortie's own API, for everything that is served next to it.
 
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::body::json_response;
 
-/// When a caller who found no room, or nobody to serve, may come again, in seconds.
+/// When to retry if there was no room or nobody to serve the call, in seconds.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
-/// What stands in `error`: `{"code", "message", "field"?}`. The message begins with the field.
+/// The value of `error`: `{"code", "message", "field"?}`. The message begins with the field.
 #[must_use]
 pub fn error_document(code: &str, problem: &str, field: Option<&str>) -> Value {
     match field {
@@ -19,7 +19,7 @@ pub fn error_document(code: &str, problem: &str, field: Option<&str>) -> Value {
     }
 }
 
-/// `{"error": {"code", "message", "field"?}}`. `code` is a row of `contract/errors.md`, `status` the one of that row.
+/// `{"error": {"code", "message", "field"?}}`. `code` is a row of `contract/errors.md`, `status` the one in that row.
 #[must_use]
 pub fn error_response(status: StatusCode, code: &str, problem: &str, field: Option<&str>) -> Response {
     let document = json!({"error": error_document(code, problem, field)});

@@ -1,8 +1,8 @@
-//! How long a gRPC call may take to say what it wants, and when a stream of answers ends.
+//! How long a gRPC request may take to arrive, and when a stream of responses ends.
 //!
-//! tonic limits how long a message is, not how long it takes: a caller that sends one byte and then nothing would be
-//! waited for as long as its connection lives. And the streams of health and reflection go on for as long as their
-//! callers like, also while the process wants to end.
+//! tonic limits the size of a message, but not its time: it would wait for a caller that sends one byte and then
+//! nothing for as long as the connection lives. And the streams of health and reflection last as long as their callers
+//! like, even during shutdown.
 
 use std::time::Duration;
 
@@ -20,47 +20,46 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::body::most_bytes;
+use crate::body::max_bytes;
 use crate::until::until;
 
-/// What stands before a message, in bytes: whether it is compressed, and its length.
+/// Size of the prefix of a message, in bytes: the compression flag and the length.
 const FRAME_BYTES: usize = 5;
-/// Services whose callers may go on asking as long as they like.
+/// Services with bidirectional streams, which may last as long as their callers like.
 const CONVERSATIONS: &str = "/grpc.reflection.";
 
-/// The same services, where each message has at most `body_time` to arrive, and as many bytes as
-/// [`MaxBytes`](crate::MaxBytes) says. Those that hold a conversation, as
-/// reflection does, may go on as long as they like.
+/// The same services with a limit on each message: it has at most `body_time` to arrive, and as many bytes as
+/// [`MaxBytes`](crate::MaxBytes) says. Bidirectional streams, as of reflection, have no time limit.
 pub fn limit_grpc_bodies(services: Router, body_time: Duration) -> Router {
     services.layer(from_fn_with_state(body_time, with_deadline))
 }
 
-/// Gives the body of `request` the time that every body has.
+/// Limits the time and the size of the body of `request`.
 async fn with_deadline(State(body_time): State<Duration>, request: Request, next: Next) -> Response {
     if request.uri().path().starts_with(CONVERSATIONS) {
         return next.run(request).await;
     }
     let deadline = Instant::now() + body_time;
-    let most = most_bytes(&request);
-    let limited = request.map(|body| Body::from_stream(in_time(deadline, most, body.into_data_stream())));
+    let max = max_bytes(&request);
+    let limited = request.map(|body| Body::from_stream(in_time(deadline, max, body.into_data_stream())));
     next.run(limited).await
 }
 
-/// The data of a body; an error at `deadline`, and where a message in it is longer than `most` bytes.
+/// The data of a body; an error at `deadline`, or if a message in it is longer than `max` bytes.
 fn in_time(
     deadline: Instant,
-    most: Option<usize>,
+    max: Option<usize>,
     data: BodyDataStream,
 ) -> impl Stream<Item = Result<Bytes, BoxError>> {
-    let left = most.map_or(usize::MAX, |most| most.saturating_add(FRAME_BYTES));
+    let left = max.map_or(usize::MAX, |max| max.saturating_add(FRAME_BYTES));
     unfold(Some((data, left)), move |reading| async move {
         let (mut data, left) = reading?;
         match timeout_at(deadline, data.next()).await {
             Ok(Some(Ok(part))) => match left.checked_sub(part.len()) {
                 Some(left) => Some((Ok(part), Some((data, left)))),
                 None => {
-                    let most = most.unwrap_or(usize::MAX);
-                    let long = Status::resource_exhausted(format!("the message is longer than {most} bytes"));
+                    let max = max.unwrap_or(usize::MAX);
+                    let long = Status::resource_exhausted(format!("the message is longer than {max} bytes"));
                     Some((Err(long.into()), None))
                 }
             },
@@ -73,8 +72,7 @@ fn in_time(
     })
 }
 
-/// The same services, where a stream of answers that has nothing more to say ends once `closing` is cancelled, with the
-/// status UNAVAILABLE.
+/// The same services, whose idle response streams end with the status UNAVAILABLE once `closing` is cancelled.
 pub fn end_grpc_streams(services: Router, closing: CancellationToken) -> Router {
     services.layer(from_fn_with_state(closing, ending))
 }

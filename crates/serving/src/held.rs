@@ -1,9 +1,9 @@
-//! A connection together with its place among those that there may be.
+//! A connection together with its slot under the connection limits.
 //!
-//! The place is part of the stream itself, so that a connection keeps it, also as a websocket, until
-//! the stream is dropped: no route can forget to. Here, too, writes are watched, because this is the one thing that all
-//! answers of a connection have in common: a peer that takes nothing for the stall time loses its connection, and a
-//! connection is at rest only when everything that was written has been taken.
+//! The slot is part of the stream itself, so that a connection keeps it, even as a websocket, until the stream is
+//! dropped: no route can forget it. Writes are watched here, too, because all responses of a connection share them: a
+//! peer that reads nothing for the stall time loses its connection, and a connection is idle only when everything that
+//! was written has been taken.
 
 use std::io;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::activity::{Activity, UnderWay};
 use crate::shares::Share;
 
-/// A connection's place among all of them and among those of its address. Given back with the last clone.
+/// A connection's slot in the total and among those of its address. Returned with the last clone.
 #[derive(Clone)]
 pub(crate) struct Place(
     #[expect(dead_code, reason = "held, not looked at")]
@@ -32,15 +32,15 @@ impl Place {
     }
 }
 
-/// A stream that keeps its place, and ends when the other side takes nothing of what is written.
+/// A stream that keeps its slot, and ends when the peer does not read what is written.
 pub(crate) struct Held<S> {
     stream: S,
     place: Place,
     stall_time: Duration,
-    /// Runs while a write waits for the other side.
+    /// Runs while a write waits for the peer.
     stall: Option<Pin<Box<Sleep>>>,
     activity: Activity,
-    /// From a write until all that was written has been taken.
+    /// From a write until everything that was written has been taken.
     unflushed: Option<UnderWay>,
 }
 
@@ -53,12 +53,12 @@ impl<S> Held<S> {
         (self.stream, self.place)
     }
 
-    /// hyper flushes only what is there to flush: what is written counts until that has succeeded.
+    /// hyper flushes only if there is something to flush: what is written counts until that has succeeded.
     fn begin_write(&mut self) {
         self.unflushed.get_or_insert_with(|| self.activity.begin());
     }
 
-    /// `progress` as it is, until it has been pending for too long.
+    /// `progress` unchanged, until it has been pending for too long.
     fn watch<T>(&mut self, progress: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if progress.is_ready() {
             self.stall = None;
@@ -67,7 +67,7 @@ impl<S> Held<S> {
         let until = self.stall_time;
         let stall = self.stall.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + until)));
         ready!(stall.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the other side takes nothing")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer reads nothing")))
     }
 }
 
@@ -120,7 +120,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
     }
 }
 
-/// The reading half of an upgraded connection, which keeps the connection's place.
+/// The reading half of an upgraded connection, which keeps the connection's slot.
 pub struct Reading<R> {
     half: R,
     _place: Option<Place>,

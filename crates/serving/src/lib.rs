@@ -1,24 +1,24 @@
-//! HTTP and gRPC on a port, for whatever has something to serve there.
+//! HTTP and gRPC on a port, for everything that serves something there.
 //!
 //! | where | what |
 //! |---|---|
-//! | [`ListenAddr`] | an address as settings have it, and the listener there |
-//! | [`serve()`] | connections: how many, how long they may dawdle, and how they end |
+//! | [`ListenAddr`] | an address from the settings, and its listener |
+//! | [`serve()`] | connections: how many, how long they may stall, and how they end |
 //! | [`Visitors`] | which hosts a request may name, and which web pages may send it |
-//! | `held`, `answers` | a connection keeps its place, and ends when nothing is taken of what is sent; so does one answer |
-//! | `activity`, `arriving` | what an ordered end waits for, and what it does not wait for |
-//! | `opening` | from a connection of TCP to one that can be served, and [back](halves) once it is upgraded |
-//! | [`Shares`] | how many of something each one has, and [what counts as one address](network) |
+//! | `held`, `answers` | a connection keeps its slot, and ends when the peer stops reading; so does a single response |
+//! | `activity`, `arriving` | what a graceful shutdown waits for, and what it does not wait for |
+//! | `opening` | from a TCP connection to one that can be served, and [back](halves) after an upgrade |
+//! | [`Shares`] | how many of something each caller has, and [what counts as one address](network) |
 //! | [`Allowances`] | how often one address or one player may call |
 //! | [`bearer`] | the credential in an `authorization` header |
-//! | [`read_body`], [`limit_grpc_bodies`] | bodies in, each within its size and its time |
-//! | [`end_grpc_streams`] | streams of answers, which end with the process |
-//! | [`json_response`], [`error_response`] | documents out |
-//! | [`Schemas`] | types in a description of routes |
+//! | [`read_body`], [`limit_grpc_bodies`] | request bodies, limited in size and time |
+//! | [`end_grpc_streams`] | response streams, which end with the process |
+//! | [`json_response`], [`error_response`] | responses with a document |
+//! | [`Schemas`] | types in the OpenAPI document |
 //! | [`Limits`] | all of these limits |
 //!
-//! A crate of its own because control plane and sidecar both face callers whom they cannot trust to keep the rules, and
-//! share nothing else. What is served, and who may call it, is theirs.
+//! A crate of its own because control plane and sidecar both serve callers that they cannot trust to behave, and share
+//! nothing else. Routes and authorization are theirs.
 
 mod activity;
 mod allowance;

@@ -5,29 +5,29 @@ use std::time::Duration;
 /// Limits of requests and connections.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Longest body of a request, or message of a gRPC call, in bytes.
+    /// Maximum size of a request's body, or of a gRPC message, in bytes.
     pub body_bytes: usize,
-    /// Longest time that a body may take to arrive.
+    /// Maximum time for a body to arrive.
     pub body_time: Duration,
-    /// Headers of a request, in bytes.
+    /// Maximum total size of a request's headers, in bytes.
     pub header_bytes: u32,
-    /// Number of headers of a request.
+    /// Maximum number of a request's headers.
     pub headers: usize,
-    /// Longest time from one request to the end of the headers of the next one on an HTTP/1 connection: also how long
+    /// Maximum time from one request to the end of the headers of the next one on an HTTP/1 connection: also how long
     /// such a connection may be idle.
     pub header_time: Duration,
-    /// Connections at a time; further ones wait to be accepted.
+    /// Maximum number of connections; further ones wait to be accepted.
     pub connections: usize,
-    /// Connections at a time from one address (of IPv6: one /64); `None` for no limit. Further ones are closed.
+    /// Maximum number of connections from one address (IPv6: one /64); `None` for no limit. Further ones are closed.
     pub connections_per_address: Option<usize>,
-    /// Longest time of a TLS handshake.
+    /// Maximum time of a TLS handshake.
     pub handshake_time: Duration,
-    /// Calls at a time on one HTTP/2 connection.
+    /// Maximum number of concurrent calls on one HTTP/2 connection.
     pub calls_per_connection: u32,
-    /// Longest time that the other side may take nothing of what is written to it, or of one answer on HTTP/2; then the
-    /// connection ends, or that answer.
+    /// Maximum time for which the peer may read nothing of what is written to it, or of one response on HTTP/2; then
+    /// the connection is closed, or that response is aborted.
     pub stall_time: Duration,
-    /// Longest time that open calls have to end once the process is to end.
+    /// Maximum time that open calls have to end during shutdown.
     pub grace: Duration,
 }
 

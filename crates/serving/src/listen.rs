@@ -1,8 +1,8 @@
-//! An address to listen on, as settings have it.
+//! An address to listen on, as written in settings.
 //!
-//! Not [`SocketAddr`], which has neither names nor the form `":8085"`: that is how programs in Go write "all
-//! interfaces", and their settings files work as they are. As in Go, a name is the first of its IPv4 addresses that can
-//! be had, so that `localhost` is where most clients look for it.
+//! Not [`SocketAddr`], which has neither names nor the form `":8085"`: programs in Go write "all interfaces" like this,
+//! and their settings files work unchanged. As in Go, a name is the first of its IPv4 addresses that can be bound, so
+//! that `localhost` is where most clients look for it.
 
 use std::fmt;
 use std::io;
@@ -16,14 +16,14 @@ use thiserror::Error;
 use tokio::net::{TcpListener, lookup_host};
 use tokio::time::timeout;
 
-/// Longest host name, in characters: RFC 1035, section 2.3.4.
+/// Maximum length of a host name, in characters: RFC 1035, section 2.3.4.
 const MAX_HOST_CHARS: usize = 253;
-/// Connections that wait to be accepted.
+/// Length of the accept queue.
 const BACKLOG: i32 = 1_024;
-/// Longest wait for the name service.
+/// Maximum wait for the name service.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(5);
 
-/// `":8085"`, `"localhost:8081"`, `"0.0.0.0:8080"` or `"[::1]:8080"`. Port 0 takes a free one.
+/// `":8085"`, `"localhost:8081"`, `"0.0.0.0:8080"` or `"[::1]:8080"`. Port 0 picks a free one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct ListenAddr {
@@ -33,13 +33,13 @@ pub struct ListenAddr {
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 enum Host {
-    /// Every address of this machine, of IPv6 and IPv4.
+    /// Every address of this machine, IPv6 and IPv4.
     Every,
     Ip(IpAddr),
     Name(String),
 }
 
-/// Why a text is no address to listen on.
+/// Why a text is not an address to listen on.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum ListenAddrError {
     /// There is nothing after the last colon, or no colon.
@@ -47,21 +47,21 @@ pub enum ListenAddrError {
         "{0:?} has no port: write host:port, like \"localhost:8080\", or \":8080\" for every address of this machine"
     )]
     NoPort(String),
-    /// What stands for the port is no number.
-    #[error("{0:?} is no port: a port is a number from 0 to 65535, 0 for a free one")]
+    /// The port is not a number.
+    #[error("{0:?} is not a port: a port is a number from 0 to 65535, 0 for a free one")]
     Port(String),
-    /// An IPv6 address without brackets: where it ends cannot be told.
+    /// An IPv6 address without brackets: its end is ambiguous.
     #[error("{0:?} is an IPv6 address without brackets: write \"[{0}]:8080\", with the port")]
     Brackets(String),
     /// Neither an address nor a name.
     #[error(
-        "{0:?} is no host: write an IP address (IPv6 in brackets), a name like \"localhost\", or nothing"
+        "{0:?} is not a host: write an IP address (IPv6 in brackets), a name like \"localhost\", or nothing"
     )]
     Host(String),
 }
 
 impl ListenAddr {
-    /// Every address of this machine, of IPv6 and IPv4.
+    /// Every address of this machine, IPv6 and IPv4.
     #[must_use]
     pub const fn every(port: u16) -> Self {
         Self { host: Host::Every, port }
@@ -73,7 +73,7 @@ impl ListenAddr {
         self.port
     }
 
-    /// The name, where it is one and no address.
+    /// The name, if it is one and not an address.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match &self.host {
@@ -82,11 +82,11 @@ impl ListenAddr {
         }
     }
 
-    /// Listens. Of several addresses of a name, the first that can be had.
+    /// Listens. If a name has several addresses, on the first that can be bound.
     ///
     /// # Errors
-    /// What the system says of the last one that was tried; [`io::ErrorKind::NotFound`] for a name without an address,
-    /// [`io::ErrorKind::TimedOut`] if the name service does not answer.
+    /// The system's error for the last address that was tried; [`io::ErrorKind::NotFound`] for a name without an
+    /// address, [`io::ErrorKind::TimedOut`] if the name service does not answer.
     pub async fn bind(&self) -> io::Result<TcpListener> {
         match &self.host {
             Host::Every => listen_everywhere(self.port),
@@ -178,11 +178,11 @@ async fn look_up(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(found)
 }
 
-/// On IPv6 and IPv4 with one socket; where there is no IPv6, on IPv4.
+/// On IPv6 and IPv4 with one socket; without IPv6, on IPv4.
 fn listen_everywhere(port: u16) -> io::Result<TcpListener> {
     let unspecified = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
     match listen(Domain::IPV6, unspecified) {
-        // These would be no different with IPv4.
+        // These errors would be the same with IPv4.
         Err(error) if !matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {
             listen(Domain::IPV4, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))
         }
@@ -190,13 +190,13 @@ fn listen_everywhere(port: u16) -> io::Result<TcpListener> {
     }
 }
 
-/// Whether a socket of IPv6 takes IPv4 is a setting of the system, which only the socket itself can overrule.
+/// Whether an IPv6 socket accepts IPv4 is a system setting, which only the socket itself can override.
 fn listen(domain: Domain, address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     if domain == Domain::IPV6 {
         socket.set_only_v6(false)?;
     }
-    // As tokio has it: connections that linger from before a restart do not keep the port.
+    // As in tokio: connections that linger from before a restart do not block the port.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_told_why() {
+    fn invalid_addresses_are_explained() {
         type E = ListenAddrError;
         let long = "x".repeat(254);
         for (text, wanted) in [

@@ -1,9 +1,8 @@
-//! From a connection of TCP to one that can be served: the TLS handshake, and the first bytes, which tell the version of
-//! HTTP.
+//! From a TCP connection to one that can be served: the TLS handshake, and the first bytes, which tell the HTTP
+//! version.
 //!
-//! hyper reads those too, but waits for them for ever: a peer that sends the first half of HTTP/2's opening and then
-//! nothing more would keep its place. So they are read here, where there is a deadline, and given back in front of the
-//! rest.
+//! hyper reads those too, but waits for them forever: a peer that sends the first half of the HTTP/2 preface and then
+//! nothing more would keep its slot. So they are read here, with a deadline, and put back in front of the rest.
 
 use std::io::{self, Cursor};
 use std::sync::Arc;
@@ -28,15 +27,15 @@ use tokio_util::either::Either;
 use crate::held::{Held, Reading};
 use crate::limits::Limits;
 
-/// What every HTTP/2 connection begins with: RFC 9113, section 3.4.
+/// The beginning of every HTTP/2 connection: RFC 9113, section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Most that is read of whoever speaks plain HTTP to a TLS port, in bytes, so that the answer is not lost.
+/// Maximum number of bytes read from a peer that speaks plain HTTP to a TLS port, so that the response is not lost.
 const PLAIN_BYTES: usize = 16 << 10;
-/// The answer to them.
+/// The response to such a peer.
 const PLAIN_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\
     content-length: 41\r\n\r\nthis port speaks TLS: call it by https://";
 
-/// A connection whose first bytes were read and stand in front again.
+/// A connection whose first bytes were read and put back in front.
 pub(crate) type Opened = Either<
     Begun<OwnedReadHalf, OwnedWriteHalf>,
     Begun<ReadHalf<TlsStream<TcpStream>>, WriteHalf<TlsStream<TcpStream>>>,
@@ -44,16 +43,16 @@ pub(crate) type Opened = Either<
 
 type Begun<R, W> = Join<Chain<Cursor<Vec<u8>>, R>, W>;
 
-/// Both sides of an upgraded connection. What has been read of it already comes first. The reading side keeps the
-/// connection's place among those that there may be.
+/// Both sides of an upgraded connection. Bytes that were already read come first. The reading side keeps the
+/// connection's slot.
 pub enum Halves {
-    /// Of plain TCP: nothing stands between the caller and the socket, and the sides have no lock in common.
+    /// Plain TCP: nothing is between the caller and the socket, and the sides share no lock.
     Tcp(Bytes, Reading<OwnedReadHalf>, OwnedWriteHalf),
-    /// Of TLS, or of another server than [`crate::serve()`].
+    /// TLS, or a server other than [`crate::serve()`].
     Other(Bytes, Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>),
 }
 
-/// Takes an upgraded connection apart.
+/// Splits an upgraded connection.
 #[must_use]
 pub fn halves(upgraded: Upgraded) -> Halves {
     let (held, read) = match downcast::<TokioIo<Held<Opened>>>(upgraded) {
@@ -100,7 +99,7 @@ impl Opener {
         }
     }
 
-    /// `None` if the other side did not keep the rules or the time.
+    /// `None` if the peer violated the protocol or was too slow.
     pub(crate) async fn open(&self, stream: TcpStream) -> Option<Opened> {
         let Some(tls) = &self.tls else {
             let (reading, writing) = stream.into_split();
@@ -119,10 +118,10 @@ impl Opener {
     }
 }
 
-/// Reads until the version of HTTP is clear. To give up in between loses the connection.
+/// Reads until the HTTP version is clear. Cancelling it loses the connection.
 ///
 /// # Errors
-/// What the connection meets; its end before it began is one.
+/// Errors of the connection, which include its end before it began.
 async fn begun<R: AsyncRead + Unpin, W: AsyncWrite>(mut reading: R, writing: W) -> io::Result<Begun<R, W>> {
     let mut first = Vec::with_capacity(PREFACE.len());
     while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
@@ -134,10 +133,10 @@ async fn begun<R: AsyncRead + Unpin, W: AsyncWrite>(mut reading: R, writing: W) 
     Ok(join(Cursor::new(first).chain(reading), writing))
 }
 
-/// `None` for plain HTTP, which is answered.
+/// `None` for plain HTTP, which gets a response.
 async fn handshake(tls: &TlsAcceptor, mut stream: TcpStream) -> io::Result<Option<TlsStream<TcpStream>>> {
     let mut first = [0];
-    // A handshake begins with the byte 0x16, a method of HTTP with a capital letter.
+    // A handshake begins with the byte 0x16, an HTTP method with a capital letter.
     if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
         let _unread = stream.read(&mut vec![0; PLAIN_BYTES]).await?;
         stream.write_all(PLAIN_ANSWER).await?;

@@ -1,10 +1,10 @@
-//! Schemas of Rust types for a description of routes in OpenAPI.
+//! Schemas of Rust types for OpenAPI.
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value};
 
-/// Schemas of the types that are read and written, each under its own name, for OpenAPI 3.1's `/components/schemas`.
+/// Schemas of the types in requests and responses, each under its own name, for OpenAPI 3.1's `/components/schemas`.
 pub struct Schemas {
     read: SchemaGenerator,
     written: SchemaGenerator,
@@ -18,24 +18,24 @@ impl Default for Schemas {
                 settings.meta_schema = None;
             })
         };
-        // Apart, because a field that may be left out in a request can be one that is always there in an answer.
+        // Separate, because an optional field of a request may always be present in a response.
         let read = settings().for_deserialize().into_generator();
         Self { read, written: settings().for_serialize().into_generator() }
     }
 }
 
 impl Schemas {
-    /// The schema of a type that is read, or a reference to it.
+    /// The schema of a type in requests, or a reference to it.
     pub fn read<T: JsonSchema>(&mut self) -> Value {
         self.read.subschema_for::<T>().to_value()
     }
 
-    /// The schema of a type that is written, or a reference to it.
+    /// The schema of a type in responses, or a reference to it.
     pub fn written<T: JsonSchema>(&mut self) -> Value {
         self.written.subschema_for::<T>().to_value()
     }
 
-    /// What is referred to, by name.
+    /// The referenced schemas, by name.
     #[must_use]
     pub fn into_definitions(mut self) -> Map<String, Value> {
         let mut definitions = self.read.take_definitions(true);

@@ -1,9 +1,9 @@
-//! Connections: how many, how long they may dawdle, and how they end.
+//! Connections: how many, how long they may stall, and how they end.
 //!
-//! hyper directly and not `axum::serve`, which has no limits to set. An ordered end goes on accepting while open calls
-//! end, so that whoever comes then, a probe for one, is told that the process is about to end, and not met with a closed
-//! port. Such a late connection has one answer, and nobody waits for it. Nor for what the other side has begun and not
-//! finished: a body, headers, a frame.
+//! hyper directly and not `axum::serve`, which has no limits to set. A graceful shutdown keeps accepting while open
+//! calls end, so that new callers, e.g. a probe, hear that the process is shutting down instead of finding a closed
+//! port. Such a late connection gets one response, and the shutdown does not wait for it. Nor does it wait for what the
+//! peer has begun and not finished: a body, headers, a frame.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -38,21 +38,21 @@ use crate::opening::{Opened, Opener};
 use crate::shares::{Shares, network};
 use crate::visitors::Visitors;
 
-/// Bytes of an HTTP/1 connection's buffer beyond its headers: the request line, and what is read ahead.
+/// Size of an HTTP/1 connection's buffer beyond its headers, in bytes: the request line, and what is read ahead.
 const BUFFER_BYTES: usize = 16 << 10;
 
-/// Time between two questions to a quiet HTTP/2 peer whether it is still there, and for its answer.
+/// Time between two pings of a quiet HTTP/2 peer, and for its answer.
 const ALIVE_PERIOD: Duration = Duration::from_secs(20);
 
-/// Pause after the system had no connection to give, because too many files are open.
+/// Pause after the system could not give us a connection, because too many files are open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long after the process is to end a body may still arrive; and how long a connection then lasts that has no calls
-/// and nothing to send, where the other side has begun something or does not answer.
+/// How long a body may still arrive after the shutdown begins; and how long a connection then lasts that has no calls
+/// and nothing to send, if the peer has begun something or does not answer.
 const LATE_TIME: Duration = Duration::from_millis(500);
 
-/// Serves `router` to callers that are among `visitors` until `closing` is cancelled, over TLS if that is given;
-/// then lets open calls end, for at most [`Limits::grace`]. An error of one connection ends that connection only.
+/// Serves `router` to callers that `visitors` allows until `closing` is cancelled, over TLS if it is given; then lets
+/// open calls end, for at most [`Limits::grace`]. An error of one connection ends only that connection.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -102,14 +102,14 @@ pub async fn serve(
         biased;
         () = graceful.shutdown() => {}
         () = tokio::time::sleep(limits.grace) => {
-            tracing::warn!(grace = ?limits.grace, "calls were still open and are broken off");
+            tracing::warn!(grace = ?limits.grace, "calls were still open and are aborted");
         }
         () = end_bodies => {}
         () = latecomers => {}
     }
 }
 
-/// Lets connections in. Dropped, it closes them: nothing outlives it.
+/// Accepts connections. Closes them when dropped: nothing outlives it.
 struct Door {
     listener: TcpListener,
     places: Arc<Semaphore>,
@@ -148,9 +148,9 @@ impl Door {
             tracing::debug!(%peer, "too many connections from one address");
             return;
         };
-        // Answers are written whole; waiting for more to send would only delay them.
+        // Responses are written whole; waiting for more to send would only delay them.
         let _ = stream.set_nodelay(true);
-        // What the system has taken for a peer that takes nothing is not kept longer than what waits here.
+        // The system does not keep bytes for a peer that reads nothing longer than we keep ours.
         #[cfg(target_os = "linux")]
         let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(self.server.stall_time));
         let server = self.server.clone();
@@ -173,7 +173,7 @@ struct Server {
 }
 
 impl Server {
-    /// Serves one connection. The end of the process ends it in order if it has a watcher.
+    /// Serves one connection. A shutdown ends it gracefully if it has a watcher.
     async fn connection(self, stream: TcpStream, peer: SocketAddr, watcher: Option<Watcher>, place: Place) {
         let local = stream.local_addr().ok().map(|address| address.ip());
         let opened: Option<Opened> = match watcher {
@@ -207,11 +207,11 @@ impl Server {
         let ended = tokio::select! {
             ended = connection => ended,
             () = answers.give_up_stalled(stall_time) => {
-                tracing::debug!(%peer, "a connection ended whose answers nobody takes");
+                tracing::debug!(%peer, "closed a connection whose responses the peer does not read");
                 return;
             }
             () = async { late.cancelled().await; activity.rested(LATE_TIME).await } => {
-                tracing::debug!(%peer, "a connection without calls is broken off: the process ends");
+                tracing::debug!(%peer, "closed a connection without calls: the process shuts down");
                 return;
             }
         };

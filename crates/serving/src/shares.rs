@@ -1,39 +1,39 @@
-//! How many of something each one may have at a time: connections of an address, streams of a player or a key.
+//! How many of something each caller may have at a time: connections of an address, streams of a player or a key.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Counts what each has. There are as many entries as there are shares out: what limits all of them limits this map.
-/// Clones share the counts.
+/// Counts what each caller has. An entry exists while its count is above zero: the limit on the total also limits this
+/// map. Clones share the counts.
 #[derive(Clone)]
 pub struct Shares<K: Ord> {
-    most: Option<usize>,
+    max: Option<usize>,
     open: Arc<Mutex<BTreeMap<K, usize>>>,
 }
 
-/// One of what somebody has. Gives it back when it is dropped.
+/// One of what a caller has. Returned when dropped.
 pub struct Share<K: Ord> {
     of: K,
     open: Arc<Mutex<BTreeMap<K, usize>>>,
 }
 
 impl<K: Ord + Clone> Shares<K> {
-    /// At most `most` for each; `None` for no limit.
+    /// At most `max` for each caller; `None` for no limit.
     #[must_use]
-    pub fn new(most: Option<usize>) -> Self {
-        Self { most, open: Arc::default() }
+    pub fn new(max: Option<usize>) -> Self {
+        Self { max, open: Arc::default() }
     }
 
-    /// One more for `of`: `None` if it has as many as it may; `Some(None)` where nothing is counted.
+    /// One more for `of`: `None` if it has reached its maximum; `Some(None)` if nothing is counted.
     #[must_use]
     pub fn enter(&self, of: K) -> Option<Option<Share<K>>> {
-        let Some(most) = self.most else { return Some(None) };
+        let Some(max) = self.max else { return Some(None) };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         match open.get_mut(&of) {
-            Some(count) if *count >= most => return None,
+            Some(count) if *count >= max => return None,
             Some(count) => *count += 1,
-            None if most == 0 => return None,
+            None if max == 0 => return None,
             None => drop(open.insert(of.clone(), 1)),
         }
         Some(Some(Share { of, open: Arc::clone(&self.open) }))
@@ -52,7 +52,7 @@ impl<K: Ord> Drop for Share<K> {
     }
 }
 
-/// What one household or host has: an IPv4 address, the /64 of an IPv6 one.
+/// What one household or host has: an IPv4 address, or the /64 of an IPv6 one.
 #[must_use]
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {

@@ -1,4 +1,4 @@
-//! Bodies that end when something comes about.
+//! Bodies that end on an event.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,10 +9,10 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// What a body ends with, if with anything.
+/// The last item of a body, if any.
 pub(crate) type Last = Option<Result<Frame<Bytes>, BoxError>>;
 
-/// The same body, which ends with `last` once `end` is cancelled and there is nothing more of it yet.
+/// The same body, which ends with `last` once `end` is cancelled and no more data is ready.
 pub(crate) fn until<B>(
     body: B,
     end: &CancellationToken,
@@ -43,7 +43,7 @@ where
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Last> {
         let Some((body, _)) = &mut self.open else { return Poll::Ready(None) };
-        // What is there comes first.
+        // Data that is ready comes first.
         if let Poll::Ready(frame) = Pin::new(body).poll_frame(context) {
             return Poll::Ready(frame.map(|read| read.map_err(Into::into)));
         }

@@ -1,19 +1,19 @@
 //! Which hosts a request may name, and which web pages may send it.
 //!
-//! A page of anybody that is open in a browser beside a server can send requests to it, also to one that listens on
-//! loopback only. Browsers then say from which page a request comes: `Origin`
-//! ([Fetch, section 3.2](https://fetch.spec.whatwg.org/#origin-header)), with every websocket
-//! ([RFC 6455, section 10.2](https://www.rfc-editor.org/rfc/rfc6455#section-10.2)) and with every request that is more than
-//! a plain `GET`; with the others at least that it comes from another site (`Sec-Fetch-Site`,
-//! [Fetch Metadata](https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header)). One way around that is a name of the
-//! page's owner that suddenly has this machine's address (DNS rebinding): page and request have the same name then, so the
-//! name itself has to be looked at.
+//! Any web page that is open in a browser on the same machine or network can send requests to a server, even to one
+//! that listens on loopback only. Browsers then say which page sent a request: `Origin` ([Fetch, section
+//! 3.2](https://fetch.spec.whatwg.org/#origin-header)), with every websocket ([RFC 6455, section
+//! 10.2](https://www.rfc-editor.org/rfc/rfc6455#section-10.2)) and with every request that is more than a plain `GET`;
+//! with the others at least that it comes from another site (`Sec-Fetch-Site`, [Fetch
+//! Metadata](https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header)). A page can evade that if its owner's host
+//! name suddenly resolves to this machine's address (DNS rebinding): page and request then have the same host name, so
+//! the name itself has to be checked.
 //!
-//! Where callers show a credential, a page of somebody else has none to show, and what it may read is said by CORS. Only
-//! websockets know no CORS, so their pages are looked at in any case. Where no credential is asked for, both are looked at
-//! in every request. Programs send no `Origin`, and name the host that they call.
+//! If callers need a credential, foreign pages have none, and CORS decides what they may read. Only websockets ignore
+//! CORS, so their pages are always checked. If no credential is needed, host and page are checked in every request.
+//! Programs send no `Origin`, and name the host that they call.
 //!
-//! This is done for whole connections and not by a layer around some routes, so that no route can be without it.
+//! This is done for whole connections and not by a layer around some routes, so that no route can miss it.
 
 use std::net::IpAddr;
 
@@ -38,34 +38,34 @@ const NO_HOST: &str = "the request names no host, or several";
 const WRONG_PAGE: &str = "web pages of this origin may not call here: it is neither this host nor among the configured \
     origins";
 
-/// Which hosts and web pages are let in at a port.
+/// Which hosts and web pages a port allows.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Visitors {
-    /// Names besides this machine's own; `None` where any name is good.
+    /// Names in addition to this machine's own; `None` if any name is allowed.
     hosts: Option<Vec<String>>,
-    /// Whether every request is looked at for the page that sends it, and not only websockets.
+    /// Whether the page is checked in every request, and not only for websockets.
     every_request: bool,
-    /// Whether pages that this machine serves at other ports are let in.
+    /// Whether pages that this machine serves on other ports are allowed.
     loopback_pages: bool,
-    /// Origins of other pages that are let in, as browsers write them.
+    /// Origins of other allowed pages, as browsers write them.
     origins: Vec<String>,
 }
 
 impl Visitors {
-    /// Where every caller shows a credential: any host, and websockets of the host's own pages.
+    /// If every caller needs a credential: any host, and websockets of the host's own pages.
     #[must_use]
     pub const fn with_credentials() -> Self {
         Self { hosts: None, every_request: false, loopback_pages: false, origins: Vec::new() }
     }
 
-    /// Where nobody does: programs and pages that name this machine, by `localhost`, a loopback address, or the address
+    /// If nobody does: programs and pages that name this machine, by `localhost`, a loopback address, or the address
     /// that the connection was made to.
     #[must_use]
     pub const fn without_credentials() -> Self {
         Self { hosts: Some(Vec::new()), every_request: true, loopback_pages: false, origins: Vec::new() }
     }
 
-    /// The same, and callers may name these hosts, too. Without effect where any name is good.
+    /// Also allows callers to name these hosts. Without effect if any name is allowed.
     #[must_use]
     pub fn and_hosts(mut self, more: impl IntoIterator<Item = String>) -> Self {
         if let Some(hosts) = &mut self.hosts {
@@ -74,28 +74,27 @@ impl Visitors {
         self
     }
 
-    /// The same, and pages of these origins are let in, too: `https://play.example.com`, `capacitor://localhost`, `null`.
+    /// Also allows pages of these origins: `https://play.example.com`, `capacitor://localhost`, `null`.
     #[must_use]
     pub fn and_origins(mut self, more: impl IntoIterator<Item = String>) -> Self {
         self.origins.extend(more);
         self
     }
 
-    /// The same, and pages of `localhost` and loopback addresses are let in with any port: a process that serves one on
-    /// this machine can call without a browser, too.
+    /// Also allows pages of `localhost` and loopback addresses with any port: a process that serves one on this machine
+    /// can call without a browser, too.
     #[must_use]
     pub fn and_loopback_pages(self) -> Self {
         Self { loopback_pages: true, ..self }
     }
 
-    /// The same, and every request is looked at for the page that sends it: for a port whose credential browsers keep and
-    /// send by themselves.
+    /// Also checks the page in every request: for a port whose credential browsers store and send automatically.
     #[must_use]
     pub fn at_every_request(self) -> Self {
         Self { every_request: true, ..self }
     }
 
-    /// The answer to a request that is not let in. `local` is the address that its connection was made to.
+    /// The response to a request that is refused. `local` is the address that its connection was made to.
     pub(crate) fn refuse<B>(&self, request: &Request<B>, local: Option<IpAddr>) -> Option<Response> {
         let problem = self.judge(request, local).err()?;
         let status = if problem == NO_HOST { StatusCode::BAD_REQUEST } else { StatusCode::FORBIDDEN };
@@ -136,7 +135,7 @@ impl Visitors {
         if origins.all(is_good) { Ok(()) } else { Err(WRONG_PAGE) }
     }
 
-    /// Whether a page comes from the host that the request names. The schemes may differ: a proxy may end TLS.
+    /// Whether a page comes from the host that the request names. The schemes may differ: a proxy may terminate TLS.
     fn is_own_page(&self, origin: &HeaderValue, named: &[Authority]) -> bool {
         let Ok(origin) = Uri::try_from(origin.as_bytes()) else { return false };
         let usual_port = match origin.scheme_str() {
@@ -152,8 +151,8 @@ impl Visitors {
     }
 }
 
-/// Every host that the request names: HTTP/2 and proxies have it in the URI. `None` if one of them is none, or there are
-/// several headers.
+/// Every host that the request names: HTTP/2 and proxies have it in the URI. `None` if one of them is invalid, or there
+/// are several headers.
 fn named_hosts(uri: &Uri, headers: &HeaderMap) -> Option<Vec<Authority>> {
     let mut header = headers.get_all(HOST).iter();
     let in_header = match (header.next(), header.next()) {
@@ -162,7 +161,7 @@ fn named_hosts(uri: &Uri, headers: &HeaderMap) -> Option<Vec<Authority>> {
         (Some(_), Some(_)) => return None,
     };
     let hosts: Vec<_> = uri.authority().cloned().into_iter().chain(in_header).collect();
-    // A name before an `@` would be no part of the host.
+    // A name before an `@` is not part of the host.
     (!hosts.iter().any(|host| host.as_str().contains('@'))).then_some(hosts)
 }
 
@@ -187,12 +186,12 @@ fn is_among(host: &Authority, hosts: &[String]) -> bool {
     })
 }
 
-/// Whether drivers of the dispatcher call this path, who have a form of errors of their own.
+/// Whether this is a path of the dispatcher's drivers, which have their own form of errors.
 fn is_drivers(path: &str) -> bool {
     path.starts_with("/api/server/") && path.ends_with("_dispatch") || path.starts_with("/api/dispatch/")
 }
 
-/// In the form that the caller understands. Also gRPC gets the status of HTTP, which its clients translate
+/// In the form that the caller understands. gRPC callers also get the HTTP status, which their clients translate
 /// (<https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>), and which browsers see.
 fn refusal_response<B>(request: &Request<B>, status: StatusCode, problem: &str) -> Response {
     let code = if status == StatusCode::FORBIDDEN { Code::PermissionDenied } else { Code::InvalidArgument };
@@ -209,7 +208,7 @@ fn refusal_response<B>(request: &Request<B>, status: StatusCode, problem: &str) 
     } else {
         error_response(status, reason, problem, None)
     };
-    // What may still come of its body is not waited for.
+    // The rest of its body is not awaited.
     if request.version() <= Version::HTTP_11 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -284,7 +283,7 @@ mod tests {
         let mut old = request(&[]);
         *old.version_mut() = Version::HTTP_10;
         assert_eq!(status(&open, &old), 200, "HTTP/1.0 has no Host");
-        // HTTP/2 has the host in the URI; where a caller sends both, both count.
+        // HTTP/2 has the host in the URI; if a caller sends both, both count.
         for (authority, host, wanted) in [
             ("localhost:7400", None, 200),
             ("evil.example", None, 403),
@@ -332,7 +331,7 @@ mod tests {
         }
         let two = [("host", "localhost"), ("origin", "http://localhost"), ("origin", "https://evil.example")];
         assert_eq!(found(&open, &two), 403);
-        // Browsers leave out the usual port.
+        // Browsers omit the default port.
         assert_eq!(found(&strict, &[("host", "localhost:80"), ("origin", "http://localhost")]), 200);
         assert_eq!(found(&strict, &[("host", "localhost"), ("origin", "http://localhost:8080")]), 403);
     }

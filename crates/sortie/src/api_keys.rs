@@ -1,19 +1,19 @@
 //! The API keys that `sortie key` makes, in `<data>/api_keys.json`: their names, hashes and permissions.
 //!
-//! Why a file that both sides read, and no call to the running process: a key can be made before there is a process, and
-//! revoked when it does not answer or nobody has an admin key left. What is written is in force when the command
-//! returns, because the process looks at the file at each call ([`sortie_identity::Watched`]); a look takes less than a
-//! microsecond. What a revoked key has opened is closed: streams end with their next event or sign of life. A call that
-//! is held back is answered still, within `broker.wait`, because it may have taken a match already.
+//! Why a file that both sides read, and not a call to the running process: a key can be created before a process
+//! exists, and revoked when the process does not answer or nobody has an admin key left. A change is in force when the
+//! command returns, because the process checks the file at each call ([`sortie_identity::Watched`]), in less than a
+//! microsecond. What a revoked key has opened is closed: streams end with their next event or heartbeat. A call that is
+//! held open is still answered, within `broker.wait`, because it may have taken a match already.
 //!
-//! The file is replaced as a whole, and each change holds a lock, so that of two commands at once none is lost. It
-//! belongs to the user who runs the control plane, also after root has changed it ([`crate::private`]). The command then asks the running
-//! control plane what it holds ([`crate::presence`]), and says so.
+//! The file is replaced as a whole, and each change holds a lock, so that two commands at once lose nothing. The file
+//! belongs to the user who runs the control plane, even after root has changed it ([`crate::private`]). The command
+//! then asks the running control plane which keys it holds ([`crate::presence`]), and reports that.
 //!
-//! While the file has changed and cannot be read, for lack of descriptors or by a failing disk, none of its keys is good: one
-//! that was revoked must not work because of that. Callers hear `unavailable` and `/readyz` says why; each call tries again.
-//! A file that can be read and makes no sense takes nothing away: `sortie key` never writes one, and a slip of an editor
-//! would close everybody's streams. `/readyz` says `degraded` then.
+//! While the file has changed and cannot be read (no descriptors left, a failing disk), none of its keys is accepted: a
+//! revoked key must not work because of that. Callers get `unavailable` and `/readyz` says why; each call tries again.
+//! A file that can be read but is malformed revokes nothing: `sortie key` never writes one, and a slip in an editor
+//! would close all streams. `/readyz` then says `degraded`.
 
 use std::fs::File;
 use std::path::Path;
@@ -33,21 +33,21 @@ use crate::secrets::{self, hash};
 
 /// The file.
 const API_KEYS: &str = "api_keys.json";
-/// Locked by whoever changes the file.
+/// Locked while the file is changed.
 const LOCK: &str = "api_keys.lock";
-/// Largest file, in bytes: room for the most keys with the longest names.
+/// Maximum size of the file, in bytes: enough for the maximum number of keys with the longest names.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-/// Longest name of a key, in characters.
+/// Maximum length of a key's name, in characters.
 const MAX_NAME: usize = 64;
 
-/// One key, as it is kept.
+/// One key, as it is stored.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StoredKey {
     name: String,
     sha256: String,
     permissions: Vec<String>,
-    /// The fleets whose servers it speaks for; none: servers that register themselves.
+    /// The fleets whose servers the key speaks for; empty: servers that register themselves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     fleets: Vec<String>,
     /// RFC 3339, UTC.
@@ -78,7 +78,7 @@ fn unhex(digits: &str) -> Option<[u8; 32]> {
     (decoded.len() == 32).then_some(bytes)
 }
 
-/// What a list of keys says about one.
+/// One key in a list of keys.
 #[derive(Serialize)]
 pub(crate) struct Listed {
     pub(crate) name: String,
@@ -100,7 +100,7 @@ fn parse(bytes: Option<&[u8]>) -> Result<Vec<StoredKey>, String> {
 /// For commands, which root may run.
 fn stored(data: &Path) -> Result<Vec<StoredKey>, Failure> {
     let path = data.join(API_KEYS);
-    // One more, so that a file that is larger is not taken for one that breaks off.
+    // One byte more, so that a file that is too large is not taken for a truncated one.
     let bytes = private::read(&path, MAX_FILE_BYTES + 1)
         .map_err(|error| Failure::of(format!("cannot read {}", path.display()), error))?;
     if bytes.as_ref().is_some_and(|bytes| bytes.len() as u64 > MAX_FILE_BYTES) {
@@ -109,7 +109,7 @@ fn stored(data: &Path) -> Result<Vec<StoredKey>, Failure> {
     parse(bytes.as_deref()).map_err(|problem| Failure::new(format!("{} {problem}", path.display())))
 }
 
-/// The keys made here, in the order in which they were made.
+/// The keys created here, in the order of their creation.
 pub(crate) fn list(data: &Path) -> Result<Vec<Listed>, Failure> {
     let listed = |key: StoredKey| Listed {
         name: key.name,
@@ -121,8 +121,8 @@ pub(crate) fn list(data: &Path) -> Result<Vec<Listed>, Failure> {
     Ok(stored(data)?.into_iter().map(listed).collect())
 }
 
-/// Makes a key and keeps its hash. The key itself is kept nowhere. `fleets` are those whose servers it speaks for; `taken`
-/// are names of keys elsewhere.
+/// Creates a key and stores its hash. The key itself is not stored. `fleets` are those whose servers it speaks for;
+/// `taken` are the names of keys elsewhere.
 pub(crate) fn create(
     data: &Path,
     name: &str,
@@ -136,7 +136,7 @@ pub(crate) fn create(
     }
     if !fleets.is_empty() && permissions != [Permission::GameServerMatch] {
         return Err(Failure::new(
-            "--fleet says which game servers a key speaks for: give it with --permission game_server_match alone",
+            "--fleet says which game servers a key speaks for: it needs --permission game_server_match as the only permission",
         ));
     }
     let key = secrets::draw_api_key()?;
@@ -151,10 +151,10 @@ pub(crate) fn create(
         if taken.iter().chain(keys.iter().map(|key| &key.name)).any(|other| other == name) {
             return Err(Failure::new(format!("there is a key named {name:?} already; choose another name")));
         }
-        let most = sortie_config::ApiKey::MAX;
-        if keys.len() >= most {
+        let max = sortie_config::ApiKey::MAX;
+        if keys.len() >= max {
             return Err(Failure::new(format!(
-                "there are {most} keys already, which is the most; revoke some"
+                "there are {max} keys already, which is the maximum; revoke some"
             )));
         }
         keys.push(stored);
@@ -163,17 +163,17 @@ pub(crate) fn create(
     Ok(key)
 }
 
-/// Takes a key away. `configured` are names of keys that the configuration has.
+/// Revokes a key. `configured` are the names of keys in the configuration.
 pub(crate) fn revoke(data: &Path, name: &str, configured: &[String]) -> Result<(), Failure> {
     change(data, |keys| {
         let Some(at) = keys.iter().position(|key| key.name == name) else {
             let problem = if configured.iter().any(|other| other == name) {
                 format!(
-                    "the key {name:?} is in the configuration: take it out of `api_keys` there, and start anew"
+                    "the key {name:?} is in the configuration: remove it from `api_keys` there, and restart"
                 )
             } else {
                 format!(
-                    "there is no key named {name:?} in {}; `sortie key list` shows those there are",
+                    "there is no key named {name:?} in {}; `sortie key list` shows the existing ones",
                     data.display()
                 )
             };
@@ -205,14 +205,14 @@ fn lock(data: &Path) -> Result<File, Failure> {
     Ok(file)
 }
 
-/// The keys of a process: those of the file as it is now, and others that stay the same.
+/// The keys of a process: those in the file as it is now, and others that never change.
 pub(crate) struct ApiKeys {
     file: Watched<Held>,
-    /// What holds while the file cannot be read.
+    /// Used while the file cannot be read.
     others: Arc<KeyRing>,
 }
 
-/// The keys of one content of the file.
+/// The keys of one version of the file.
 struct Held {
     names: Vec<String>,
     /// Together with the others.
@@ -231,7 +231,7 @@ impl ApiKeys {
         Ok(Self { file: Watched::open(data.join(API_KEYS), MAX_FILE_BYTES, held)?, others: alone })
     }
 
-    /// The names of the keys of the file that are good now, and what is wrong with the file, if anything is.
+    /// The names of the file's keys that are valid now, and what is wrong with the file, if anything.
     pub(crate) fn held(&self) -> (Vec<String>, Option<String>) {
         match self.file.look() {
             Look::Good(held) => (held.names.clone(), None),
@@ -264,7 +264,7 @@ impl KeySource for ApiKeys {
     }
 }
 
-/// Whether any key has been made here.
+/// Whether any key has been created here.
 pub(crate) fn is_empty(data: &Path) -> Result<bool, Failure> {
     Ok(Watched::open(data.join(API_KEYS), MAX_FILE_BYTES, parse)?.look().last_good().is_empty())
 }
@@ -274,7 +274,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    /// A key that was revoked is not good again because the file cannot be read.
+    /// A revoked key does not become valid again because the file cannot be read.
     #[test]
     fn while_the_file_cannot_be_read_only_other_keys_are_good() {
         let data = tempfile::tempdir().unwrap();
@@ -362,7 +362,7 @@ mod tests {
         }
     }
 
-    /// Root may run the commands, and the folder is another user's.
+    /// Root may run the commands while another user owns the folder.
     #[test]
     fn a_link_in_place_of_the_file_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,9 +1,10 @@
 //! Whether the wall clock has moved as far as the machine has been up since the last start.
 //!
-//! A log that ends hours ago tells a clock that is wrong from a control plane that was off only where the machine counts the
-//! time, too: the kernel's uptime goes on while a control plane is stopped and while the machine sleeps, and no correction of
-//! the wall clock changes it. So each start writes down both. Where the machine was started since, nothing can be
-//! compared, and only the age of the log counts ([`sortie_engine::host::MAX_IDLE_PAUSE`]).
+//! If the log ends hours ago, the clock may be wrong or the control plane may have been off. Only the machine's own
+//! count of time tells the two apart: the kernel's uptime goes on while a control plane is stopped and while the
+//! machine sleeps, and no correction of the wall clock changes it. So each start records both. If the machine has
+//! rebooted since, nothing can be compared, and only the age of the log counts
+//! ([`sortie_engine::host::MAX_IDLE_PAUSE`]).
 //!
 //! Source: `proc_uptime(5)`, and `boot_id` in `proc_sys_kernel(5)`.
 
@@ -18,24 +19,24 @@ use sortie_wire::cloud_event::rfc3339;
 use crate::failure::Failure;
 use crate::private;
 
-/// Its name in the data folder.
+/// The file's name in the data folder.
 pub(crate) const FILE: &str = "clock.json";
-/// More than any such file has.
+/// Larger than any such file.
 const MAX_BYTES: u64 = 4096;
 
-/// What the clocks of a machine said at one moment.
+/// The clocks of a machine at one moment.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub(crate) struct Reading {
-    /// Changes with each start of the machine.
+    /// Changes with each boot.
     boot_id: String,
-    /// For how long the machine had been up, sleep included.
+    /// How long the machine had been up, sleep included.
     uptime_millis: u64,
     /// The wall clock: milliseconds since 1970.
     wall_millis: u64,
 }
 
 impl Reading {
-    /// What they say now; `None` where the kernel does not tell.
+    /// The clocks now; `None` if the kernel does not tell.
     fn now() -> Option<Self> {
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
@@ -49,7 +50,7 @@ impl Reading {
         })
     }
 
-    /// How much further the wall clock has moved since `before` than time has passed; `None` where that cannot be told.
+    /// How much further than real time the wall clock has moved since `before`; `None` if that is unknown.
     fn ahead_of(&self, before: &Self) -> Option<Duration> {
         if self.boot_id != before.boot_id {
             return None;
@@ -78,20 +79,20 @@ pub(crate) fn check(data: &Path, accept: bool) -> Result<(), Failure> {
     Err(Failure::new(format!(
         "the clock says {said}, and has moved {ahead} further since the last start than this machine has been up: either it \
          is wrong, then set it, or it was wrong at the last start. Start with --accept-clock if that is so: deadlines that \
-         have passed meanwhile then fire at once, and stamps go on from that time"
+         have passed then fire at once, and timestamps continue from the clock's time"
     )))
 }
 
-/// Writes down what the clocks say, for the next start. Where that cannot be written, the next start has less to go by.
+/// Records the clocks for the next start. If that fails, the next start has less to compare.
 pub(crate) fn note(data: &Path) {
     let Some(now) = Reading::now() else { return };
     let Ok(text) = serde_json::to_vec(&now) else { return };
     if let Err(problem) = private::replace(data, FILE, &text) {
-        tracing::warn!(%problem, "cannot write down what the clock says");
+        tracing::warn!(%problem, "cannot record what the clock says");
     }
 }
 
-/// What the last start wrote down; `None` where nothing of use is there.
+/// The record of the last start; `None` if there is none or it is not usable.
 fn read(data: &Path) -> Option<Reading> {
     let bytes = private::read(&data.join(FILE), MAX_BYTES).ok().flatten()?;
     serde_json::from_slice(&bytes).ok()
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_no_jump_however_long_it_was() {
+    fn a_long_pause_is_not_a_clock_jump() {
         let (before, after) = (reading("a", HOUR, 9 * HOUR), reading("a", 1_001 * HOUR, 1_009 * HOUR));
         assert_eq!(after.ahead_of(&before), Some(Duration::ZERO));
     }

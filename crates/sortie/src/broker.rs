@@ -1,4 +1,4 @@
-//! The broker of a control plane: what every role rests on.
+//! The broker of a control plane, on which every role depends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub(crate) fn codec() -> Codec<Broker> {
     }
 }
 
-/// Puts its configuration in force; returns it if that has to wait.
+/// Applies its configuration; returns it if that has to wait.
 pub(crate) async fn configure(
     config: &Config,
     broker: &Handle<Broker>,
@@ -62,13 +62,13 @@ pub(crate) async fn configure(
     machine_start::configure("broker", broker, command).await
 }
 
-/// Takes every fleet away and waits, for at most `longest`, until nothing of them runs. Gives the number of servers
-/// that are left.
+/// Removes every fleet and waits, for at most `longest`, until none of their servers runs. Returns the number of
+/// servers that are left.
 pub(crate) async fn retire_fleets(broker: &Handle<Broker>, longest: Duration) -> Result<usize, Failure> {
     let mut events = broker.subscribe(Cursor::Latest);
     let settings = broker.query(|broker| broker.settings().clone()).await?;
     let command = Command::Configure { settings, fleets: Vec::new() };
-    broker.call(command).await.map_err(|error| Failure::of("cannot take the fleets away", error))?;
+    broker.call(command).await.map_err(|error| Failure::of("cannot remove the fleets", error))?;
     let gone = async {
         while broker.query(|broker| broker.allocations().count()).await? > 0 {
             events.next().await.map_err(|error| Failure::of("lost the event log", error))?;
@@ -81,7 +81,7 @@ pub(crate) async fn retire_fleets(broker: &Handle<Broker>, longest: Duration) ->
     Ok(broker.query(|broker| broker.allocations().count()).await?)
 }
 
-/// The last to end.
+/// Ends last.
 pub(crate) fn spawn(supervisor: &mut Supervisor, engine: Engine<Broker>, deadline: Duration) {
     supervisor.spawn("the broker", Stage::Base, OnFailure::StopAll, move |stop| async move {
         let handle = engine.handle();

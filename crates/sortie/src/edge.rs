@@ -1,4 +1,4 @@
-//! What stands between the network and the calls, from its configuration: TLS, limits, the listener and its end.
+//! What lies between the network and the calls, from its configuration: TLS, limits, the listener and its shutdown.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
 
-/// Files that are open beside connections: the log, the standard streams, the output of game servers.
+/// Open files in addition to connections: the log, the standard streams, the output of game servers.
 const OTHER_FILES: u64 = 4_096;
 
-/// What a port speaks TLS with, if it does.
+/// The TLS configuration of a port, if it uses TLS.
 pub(crate) fn tls(config: Option<&TlsConfig>) -> Result<Option<Arc<ServerConfig>>, Failure> {
     let tls = config.map(|tls| sortie_tls::server_config(certificate_files(tls)));
-    tls.transpose().map_err(|problem| Failure::of("cannot speak TLS", problem))
+    tls.transpose().map_err(|problem| Failure::of("cannot use TLS", problem))
 }
 
 pub(crate) fn certificate_files(tls: &TlsConfig) -> CertificateFiles {
@@ -40,14 +40,14 @@ pub(crate) fn limits(config: &Config) -> Limits {
         handshake_time: limits.handshake_time,
         calls_per_connection: limits.calls_per_connection,
         stall_time: limits.stall_time,
-        // The listener's share of an ordered stop, which has three stages.
+        // The listener's share of a graceful shutdown, which has three stages.
         grace: config.shutdown_deadline / 3,
         ..Limits::default()
     }
 }
 
-/// Who may call a port, where `needs_key` says whether callers show something there. Pages that this machine serves at
-/// other ports are let in where nobody does: a game's page is served by a tool of its own while it is worked on.
+/// Who may call a port; `needs_key` says whether callers need a key there. If they do not, pages that this machine
+/// serves on other ports are allowed: during development a game's page is served by a tool of its own.
 pub(crate) fn visitors(config: &Config, needs_key: bool) -> Visitors {
     let visitors = if needs_key {
         Visitors::with_credentials()
@@ -63,7 +63,7 @@ pub(crate) fn visitors(config: &Config, needs_key: bool) -> Visitors {
         .and_origins(origin)
 }
 
-/// The origin of pages at `url`, which never names a usual port.
+/// The origin of pages at `url`, without the port if it is the scheme's default.
 fn origin(url: &Uri) -> Option<String> {
     Some(format!("{}://{}", url.scheme_str()?, url.authority()?))
 }
@@ -85,13 +85,13 @@ pub(crate) fn api_limits(config: &Config) -> sortie_api::Limits {
     }
 }
 
-/// How often one player may call. As often as it likes in development mode, where programs play.
+/// How often one player may call. Unlimited in development mode, where programs play.
 pub(crate) fn player_calls(config: &Config) -> Allowances {
     let (rate, burst) = (config.limits.callers.rate_per_player, config.limits.callers.burst_per_player);
     Allowances::new(if config.dev { Allowance::NONE } else { Allowance { rate, burst, waiting: 0 } })
 }
 
-/// None in development mode, where everybody comes from one address.
+/// No limit in development mode, where all calls come from one address.
 pub(crate) const fn address_limits(config: &Config) -> Allowance {
     if config.dev {
         return Allowance::NONE;
@@ -104,8 +104,8 @@ pub(crate) const fn address_limits(config: &Config) -> Allowance {
     }
 }
 
-/// Raises the limit of open files to what is wanted, and no further: game servers inherit it, and some programs do not
-/// bear a large one. Gives what there can be.
+/// Raises the limit of open files to what is needed, and no further: game servers inherit it, and some programs cannot
+/// cope with a large one. Returns the limit that was reached.
 pub(crate) fn allow_files(wanted: u64) -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let Some(current) = current.filter(|current| *current < wanted) else { return wanted };
@@ -114,8 +114,8 @@ pub(crate) fn allow_files(wanted: u64) -> u64 {
     raised.map_or(current, |()| allowed)
 }
 
-/// Raises the limit of open files to what the configured connections and `more` files need. Gives the connections that
-/// there can be.
+/// Raises the limit of open files to what the configured connections and `more` files need. Returns the number of
+/// connections that are possible.
 pub(crate) fn connections(config: &Config, more: u64) -> usize {
     let configured = config.limits.connections;
     let others = OTHER_FILES + more;
@@ -125,7 +125,7 @@ pub(crate) fn connections(config: &Config, more: u64) -> usize {
         return configured;
     }
     let connections = usize::try_from(files.saturating_sub(others).max(files / 2)).unwrap_or(configured);
-    // Whoever tries Sortie out does not need so many.
+    // Only informative: trying Sortie out does not need that many.
     if config.dev {
         tracing::info!(
             files,
@@ -143,16 +143,16 @@ pub(crate) fn connections(config: &Config, more: u64) -> usize {
     connections
 }
 
-/// Everything that is served at the port.
+/// Everything that is served on the port.
 pub(crate) struct Door {
     pub(crate) listener: TcpListener,
     pub(crate) tls: Option<Arc<ServerConfig>>,
     pub(crate) router: axum::Router,
     pub(crate) visitors: Visitors,
-    /// What is awaited once nothing more is served.
+    /// Awaited once nothing more is served.
     pub(crate) drained: Vec<BoxFuture<'static, ()>>,
     pub(crate) limits: Limits,
-    /// Cancelled when the end begins.
+    /// Cancelled when the shutdown begins.
     pub(crate) closing: CancellationToken,
 }
 

@@ -1,4 +1,4 @@
-//! Why a subcommand ends with an error: one text for people, saying what to do.
+//! Why a subcommand fails: one text for people that says what to do.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,7 @@ use std::io;
 #[derive(Debug)]
 pub(crate) struct Failure {
     text: String,
-    /// The disk is full, so that the same may work later.
+    /// Whether the disk is full, so that a retry may work later.
     lacks_room: bool,
 }
 
@@ -21,12 +21,12 @@ impl Failure {
         Self::new(format!("{doing}: {error}"))
     }
 
-    /// `doing` failed because of what the system said.
+    /// `doing` failed with this error of the system.
     pub(crate) fn of_io(doing: impl fmt::Display, error: &io::Error) -> Self {
         Self { lacks_room: lacks_room(error), ..Self::of(doing, error) }
     }
 
-    /// Whether it was a full disk alone.
+    /// Whether a full disk was the only cause.
     pub(crate) const fn lacks_room(&self) -> bool {
         self.lacks_room
     }
@@ -44,7 +44,7 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-/// Whether the disk is full, or what this user may have of it.
+/// Whether the disk or this user's quota on it is full.
 pub(crate) fn lacks_room(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -1,14 +1,14 @@
 //! Which installation a data folder belongs to.
 //!
-//! An installation has an id, drawn once. It marks the game servers that are started with the folder, so that the next
-//! control plane knows its own. A copy of the folder has the same id, and would take over or stop servers of the original.
-//! So the id is bound to the folder itself: a copy has other numbers in the file system, or another time at which it was made,
-//! and is refused until `sortie restore` has given it an id of its own.
+//! An installation has an id, generated once. It marks the game servers that are started with the folder, so that the
+//! next control plane recognizes its own. A copy of the folder has the same id, and would take over or stop servers of
+//! the original. So the id is bound to the folder itself: a copy has another inode or another time of creation, and is
+//! refused until `sortie restore` has given it an id of its own.
 //!
-//! A folder is the same one if the file system says so, wherever it is: one that was moved or mounted elsewhere keeps its
-//! inode and its time of birth. The number of its device counts within one boot only, because systems number devices anew.
-//! A clone of a whole disk or machine is all the same in this; it is told from its original by the id of the machine,
-//! where that differs, and by [`Presence`](crate::presence::Presence) while both run on one machine.
+//! The file system decides whether a folder is the same one, wherever it is: a folder that was moved or mounted
+//! elsewhere keeps its inode and its birth time. Its device number counts within one boot only, because systems
+//! renumber devices. A clone of a whole disk or machine looks the same in all of this; it is told from its original by
+//! the machine's id, if that differs, and by [`Presence`](crate::presence::Presence) while both run on one machine.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -27,29 +27,29 @@ use crate::private;
 
 /// The file in the data folder.
 const FILE: &str = "installation.json";
-/// Version of its format.
+/// Version of the file's format.
 const VERSION: u32 = 1;
 /// Where earlier versions kept the id, in the data folder.
 const EARLIER_ID: &str = "servers/folder-id";
-/// Most bytes of either file.
+/// Maximum size of either file, in bytes.
 const MAX_BYTES: u64 = 64 << 10;
 /// The API key of local game servers: those of the original must not be able to call the restored copy.
 const GAME_SERVER_KEY: &str = "game_server.key";
 /// Placement records of game servers.
 const SERVERS: &str = "servers";
 
-/// What a folder is known by.
+/// What identifies a folder.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Place {
-    /// For people, and where nothing else tells.
+    /// For people, and for when nothing else tells folders apart.
     path: String,
     device: u64,
     inode: u64,
-    /// When it was made, in nanoseconds since 1970; `None` where the file system does not keep that.
+    /// When it was created, in nanoseconds since 1970; `None` if the file system does not record that.
     born: Option<i64>,
-    /// The boot that the number of the device belongs to.
+    /// The boot that the device number belongs to.
     boot: Option<String>,
-    /// `None` where the system has no id, as in most containers.
+    /// `None` if the system has no id, as in most containers.
     machine: Option<String>,
 }
 
@@ -57,7 +57,7 @@ struct Place {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Verdict {
     Same,
-    /// The same folder at another path, or with another number of its device since the last boot.
+    /// The same folder at another path, or with another device number since the last boot.
     Moved,
     /// Another folder, for this reason.
     Copy(&'static str),
@@ -80,7 +80,7 @@ impl Place {
         })
     }
 
-    /// What `found` is, seen from the place that the id is bound to.
+    /// What `found` is, compared with the folder that the id is bound to.
     fn compare(&self, found: &Self) -> Verdict {
         let differ = |one: &Option<String>, other: &Option<String>| matches!((one, other), (Some(one), Some(other)) if one != other);
         if differ(&self.machine, &found.machine) {
@@ -106,17 +106,17 @@ fn nanoseconds(time: SystemTime) -> Option<i64> {
     i64::try_from(since.as_nanos()).ok()
 }
 
-/// What the file holds.
+/// The content of the file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
     version: u32,
     id: String,
     place: Place,
-    /// The installation that this one was copied from, until the broker has heard which game servers stayed there.
+    /// The installation that this one was copied from, until the broker knows which game servers stayed there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     copied_from: Option<String>,
-    /// The logs that there are, so that one that is gone is missed even if nothing else tells of it.
+    /// The existing logs, so that a missing one is noticed even if nothing else shows it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     logs: BTreeSet<String>,
 }
@@ -134,7 +134,7 @@ impl Installation {
         data.join(FILE).exists()
     }
 
-    /// Refuses a copy. Changes nothing, so that it can be asked before anything of the folder is opened.
+    /// Refuses a copy. Changes nothing, so that it can be called before anything in the folder is opened.
     ///
     /// # Errors
     /// [`Failure`] for a copy, and for a folder whose file cannot be read.
@@ -146,16 +146,16 @@ impl Installation {
         }
     }
 
-    /// Whether the folder has, or had, the log `name`, as far as this file knows.
+    /// Whether the folder has, or had, the log `name`, as far as this file says.
     pub(crate) fn knows_log(data: &Path, name: &str) -> Result<bool, Failure> {
         Ok(read(data)?.is_some_and(|stored| stored.logs.contains(name)))
     }
 
-    /// The installation of the folder, which the caller has locked. A folder without one becomes one; where there is no
-    /// room to keep that, later ([`Installation::keep`]).
+    /// The installation of the folder, which the caller has locked. A folder without one gets one; if there is no room
+    /// to store it, it is stored later ([`Installation::keep`]).
     ///
     /// # Errors
-    /// As [`Installation::check`], and where an id cannot be drawn.
+    /// As [`Installation::check`], and if an id cannot be generated.
     pub(crate) fn open(data: &Path) -> Result<Self, Failure> {
         Self::check(data)?;
         let place = place(data)?;
@@ -170,22 +170,23 @@ impl Installation {
         Ok(Self { data, stored: Stored { place, ..stored } })
     }
 
-    /// The id that an earlier version has drawn for the folder's game servers goes on, so that those that run stay known.
+    /// The id that an earlier version generated for the folder's game servers is kept, so that running servers stay
+    /// known.
     fn first(data: PathBuf, place: Place) -> Result<Self, Failure> {
         let id = earlier_id(&data)?.map_or_else(draw, Ok)?;
         let stored = Stored { version: VERSION, id, place, copied_from: None, logs: BTreeSet::new() };
         Ok(Self { data, stored })
     }
 
-    /// Remembers that there is the log `name`.
+    /// Remembers that the log `name` exists.
     pub(crate) fn has_log(&mut self, name: &str) {
         self.stored.logs.insert(name.to_owned());
     }
 
-    /// Writes down what is known by now, unless the file says it.
+    /// Stores what is known by now, unless the file says it already.
     ///
     /// # Errors
-    /// [`Failure`] where that cannot be written.
+    /// [`Failure`] if that cannot be written.
     pub(crate) fn keep(&self) -> Result<(), Failure> {
         if read(&self.data)?.as_ref() == Some(&self.stored) {
             return Ok(());
@@ -204,12 +205,12 @@ impl Installation {
         &self.stored.id
     }
 
-    /// Whether this was a copy: its log then knows game servers that have stayed with the original.
+    /// Whether this was a copy: its log then contains game servers that have stayed with the original.
     pub(crate) fn was_copied(&self) -> bool {
         self.stored.copied_from.is_some()
     }
 
-    /// Forgets that it was a copy: nothing of the original is left in its log.
+    /// Forgets that this was a copy: its log contains nothing of the original any more.
     pub(crate) fn forget_the_original(mut self) {
         self.stored.copied_from = None;
         if let Err(problem) = self.write() {
@@ -222,7 +223,7 @@ impl Installation {
     }
 }
 
-/// What a restore has done.
+/// The result of a restore.
 #[derive(Debug)]
 pub(crate) struct Restored {
     /// The new id.
@@ -235,11 +236,11 @@ pub(crate) struct Restored {
     pub(crate) aside: PathBuf,
 }
 
-/// Makes an installation of its own of a copied folder, which the caller has locked. `even_if_bound` takes the folder of an
-/// installation that was not copied, too.
+/// Turns a copied folder, which the caller has locked, into an installation of its own. With `even_if_bound`, also the
+/// folder of an installation that was not copied.
 ///
 /// # Errors
-/// [`Failure`] for a folder that is not a copy, and where something cannot be written. It can be done again then.
+/// [`Failure`] if the folder is not a copy, or something cannot be written. It can then be repeated.
 pub(crate) fn restore(data: &Path, even_if_bound: bool) -> Result<Restored, Failure> {
     let place = place(data)?;
     let stored = match read(data) {
@@ -250,8 +251,8 @@ pub(crate) fn restore(data: &Path, even_if_bound: bool) -> Result<Restored, Fail
         stored.as_ref().is_some_and(|stored| matches!(stored.place.compare(&place), Verdict::Copy(_)));
     if !is_copy && !even_if_bound {
         return Err(Failure::new(format!(
-            "{} is the folder that its installation was made in, and no copy: nothing has to be restored. With --force it \
-             becomes a new installation all the same; game servers that were started with it run on, and nobody stops them",
+            "{} is the original folder of its installation, not a copy: there is nothing to restore. With --force it \
+             becomes a new installation anyway; game servers that were started with it keep running, and nobody stops them",
             data.display()
         )));
     }
@@ -271,8 +272,8 @@ pub(crate) fn restore(data: &Path, even_if_bound: bool) -> Result<Restored, Fail
     Ok(Restored { id, original, records, aside })
 }
 
-/// Moves the placement records of the folder's servers to `aside`. Gives their number. Links are not followed, because
-/// the user whose folder it is may have put them there for root.
+/// Moves the placement records of the folder's servers to `aside`. Returns their number. Links are not followed,
+/// because the folder's owner may have put them there as a trap for root.
 fn set_aside(data: &Path, aside: &Path) -> Result<usize, Failure> {
     let servers = data.join(SERVERS);
     let failed =
@@ -310,7 +311,7 @@ fn remove(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// The id of the folder as it is kept, whether or not the folder is a copy; `None` for one that was never used.
+/// The stored id of the folder, whether or not the folder is a copy; `None` if it was never used.
 pub(crate) fn id(data: &Path) -> Result<Option<String>, Failure> {
     read(data)?.map_or_else(|| earlier_id(data), |stored| Ok(Some(stored.id)))
 }
@@ -335,7 +336,7 @@ fn read(data: &Path) -> Result<Option<Stored>, Failure> {
         return Err(damaged(&format_args!("it has version {}, and only {VERSION} is known", stored.version)));
     }
     if !is_id(&stored.id) {
-        return Err(damaged(&"its id is none"));
+        return Err(damaged(&"its id is not valid"));
     }
     Ok(Some(stored))
 }
@@ -344,7 +345,7 @@ fn earlier_id(data: &Path) -> Result<Option<String>, Failure> {
     Ok(text(&data.join(EARLIER_ID))?.map(|id| id.trim().to_owned()).filter(|id| is_id(id)))
 }
 
-/// Ids are uuids. They name folders, and stand in the environment of processes.
+/// Ids are UUIDs. They name folders, and are in the environment of processes.
 fn is_id(id: &str) -> bool {
     id.len() == 36 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
@@ -355,10 +356,10 @@ fn text(path: &Path) -> Result<Option<String>, Failure> {
     bytes.map(String::from_utf8).transpose().map_err(|error| cannot(&error))
 }
 
-/// A version 7 uuid, as every id of ours has one.
+/// A version 7 UUID, like all our ids.
 fn draw() -> Result<String, Failure> {
     let mut random = [0; 10];
-    getrandom::fill(&mut random).map_err(|error| Failure::of("cannot draw an id", error))?;
+    getrandom::fill(&mut random).map_err(|error| Failure::of("cannot generate an id", error))?;
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let milliseconds = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
     Ok(uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid().to_string())
@@ -367,10 +368,10 @@ fn draw() -> Result<String, Failure> {
 fn is_a_copy(data: &Path, stored: &Stored, reason: &str) -> Failure {
     let data = data.display();
     Failure::new(format!(
-        "{data} is a copy of a data folder, or has been put somewhere else: {reason} ({}). Started as it is, it would take \
-         the game servers of the original for its own, and stop them. If it is to be used, here and from now on, run \
+        "{data} is a copy of a data folder, or has been moved in a way that looks like one: {reason} ({}). Started as it is, it would take \
+         over the game servers of the original, and stop them. If it is to be used, here and from now on, run \
          `sortie restore --data {data}`: that gives it an installation id of its own, and it leaves alone everything it did not \
-         start itself; matches on game servers of the original fail. Do the same for a volume that its system has made anew \
+         start itself; matches on game servers of the original fail. Do the same for a volume that its system has recreated \
          or mounts in another way. Nothing has been changed.",
         stored.place.path
     ))
@@ -402,13 +403,13 @@ mod tests {
         assert_eq!(other(|_| {}), Verdict::Same);
         assert_eq!(other(|place| place.path = "/srv/elsewhere".to_owned()), Verdict::Moved);
         assert!(is_copy(other(|place| place.inode = 43)));
-        // Its number was free again when the copy was made in its place.
+        // Its inode was free again when the copy was created in its place.
         assert!(is_copy(other(|place| place.born = Some(2))));
         assert!(is_copy(other(|place| place.device = 8)));
         assert!(is_copy(other(|place| place.machine = Some("n".to_owned()))));
-        // A container that was made anew has no id of its own, and a file system may keep no times of birth.
+        // A recreated container has no id of its own, and a file system may record no birth times.
         assert_eq!(other(|place| (place.machine, place.born) = (None, None)), Verdict::Same);
-        // After a boot devices are numbered anew.
+        // Device numbers change with a boot.
         assert_eq!(other(|place| (place.boot, place.device) = (Some("c".to_owned()), 8)), Verdict::Moved);
         assert!(is_copy(other(|place| {
             (place.boot, place.device) = (Some("c".to_owned()), 8);
@@ -442,7 +443,7 @@ mod tests {
         copy(&data, &copied);
         let refused = Installation::open(&copied).unwrap_err().to_string();
         assert!(refused.contains("sortie restore --data") && refused.contains("copy"), "{refused}");
-        // Also when the original is gone, or the copy stands in its place.
+        // Also if the original is gone, or the copy is in its place.
         fs::rename(&data, folder.path().join("moved")).unwrap();
         assert!(Installation::open(&copied).is_err());
         fs::rename(&copied, &data).unwrap();
@@ -456,7 +457,7 @@ mod tests {
         assert!(installation.was_copied() && installation.id() == restored.id && restored.id != id);
         installation.forget_the_original();
         assert!(!Installation::open(&data).unwrap().was_copied());
-        // The original is what it was, at its new place.
+        // The original is unchanged at its new path.
         let original = Installation::open(&folder.path().join("moved")).unwrap();
         assert!(original.id() == id && !original.was_copied());
         assert!(restore(&data, false).unwrap_err().to_string().contains("--force"));

@@ -1,4 +1,4 @@
-//! Every key of the process, and what follows from them: who may call, and what game servers are told.
+//! Every key of the process, and what follows from them: who may call, and what game servers are given.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(crate) struct Keys {
     servers: ServerKeys,
     api: Arc<ApiKeys>,
     pub(crate) players: Option<PlayerTokens>,
-    /// How often one player may call, wherever it does.
+    /// How often one player may call, across all APIs.
     pub(crate) player_calls: Allowances,
 }
 
@@ -53,7 +53,7 @@ impl Keys {
             name: "game servers".to_owned(),
             sha256: secrets::hash(&game_server),
             permissions: vec![sortie_api::Permission::GameServerMatch],
-            // Servers that an older version started show the secret itself.
+            // Servers that an older version started send the secret itself.
             servers: ServersOfKey::Inherited,
         }];
         others.extend(config.api_keys.iter().map(|key| ApiKey {
@@ -98,7 +98,7 @@ pub(crate) fn auth(config: &Config, keys: &Keys) -> Auth {
     }
 }
 
-/// What the servers of `fleet` are told.
+/// What the servers of `fleet` are given.
 pub(crate) fn server_environment(
     config: &Config,
     keys: &Keys,
@@ -119,7 +119,7 @@ fn server_key(keys: &ServerKeys) -> ServerKey {
     Arc::new(move |server| keys.key(server))
 }
 
-/// What this process holds, for `sortie key`.
+/// The keys of this process, for `sortie key`.
 pub(crate) fn report(config: &Config, keys: &Keys) -> impl Fn() -> Report + Send + Sync + 'static {
     let (data, asks_for_keys, api) = (config.data.clone(), !config.dev, Arc::clone(&keys.api));
     move || {

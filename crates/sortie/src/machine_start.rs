@@ -1,6 +1,6 @@
-//! Starting a machine over its log: what is refused, what an operator may agree to, and what waits until there is room.
+//! Starting a machine on its log: what is refused, what an operator may accept, and what waits until there is room.
 //!
-//! Every machine is prepared before one of them runs: what refuses a start is known before anything outside is touched.
+//! Every machine is prepared before any of them runs, so that a start is refused before anything outside is changed.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use sortie_wire::cloud_event::rfc3339;
 use crate::failure::Failure;
 use crate::used::Accepted;
 
-/// Pause between attempts to bring the configuration into force.
+/// Pause between attempts to apply the configuration.
 const CONFIGURE_PAUSE: Duration = Duration::from_millis(500);
 
-/// Whether a match waits or is played.
+/// Whether a match is queued or running.
 pub(crate) fn broker_is_live(broker: &Broker) -> bool {
     broker.queued().next().is_some() || broker.active().next().is_some()
 }
@@ -29,7 +29,7 @@ pub(crate) fn matchmaker_is_live(matchmaker: &Matchmaker) -> bool {
     !matchmaker.tickets(0, 1).items.is_empty() || matchmaker.formations().next().is_some()
 }
 
-/// Replays the log of the machine `name`, which does nothing yet.
+/// Replays the log of the machine `name`, which does not act yet.
 pub(crate) async fn prepare<M: Hosted>(
     name: &str,
     parts: Parts<M>,
@@ -40,8 +40,8 @@ pub(crate) async fn prepare<M: Hosted>(
     Engine::prepare(parts, guard).await.map_err(|error| match error {
         StartError::ClockAhead { last, now } => Failure::new(format!(
             "the clock says {}, but the log of the {name} ends at {}: either the clock is wrong, then set it, or this \
-             control plane was away for so long. Start with --accept-clock if that is so: deadlines that have passed \
-             meanwhile then fire at once, which ends matches and tickets, and stamps go on from that time",
+             control plane was off for that long. Start with --accept-clock if that is so: deadlines that have passed \
+             in that time then fire at once, which ends matches and tickets, and timestamps continue from the clock's time",
             rfc3339(now),
             rfc3339(last),
         )),
@@ -49,15 +49,15 @@ pub(crate) async fn prepare<M: Hosted>(
     })
 }
 
-/// A configuration that could not be brought into force yet.
+/// A configuration that could not be applied yet.
 pub(crate) struct Pending<M: Hosted> {
     name: &'static str,
     machine: Handle<M>,
     command: Box<dyn Fn() -> M::Command + Send + Sync>,
 }
 
-/// Brings a configuration into force. Where the machine's log takes nothing now, what there is can still be read, so
-/// that does not prevent the start: then the attempt is given back.
+/// Applies a configuration. If the machine's log accepts nothing at the moment, its content can still be read, so that
+/// does not prevent the start: the attempt is returned then.
 pub(crate) async fn configure<M: Hosted>(
     name: &'static str,
     machine: &Handle<M>,
@@ -69,7 +69,7 @@ where
     match machine.call(command()).await {
         Ok(_) => Ok(None),
         Err(CallError::Unavailable(why)) if may_pass(why) => {
-            tracing::error!(%why, "the configuration of the {name} is not in force; what there is can be read");
+            tracing::error!(%why, "the configuration of the {name} is not in force; existing data can be read");
             Ok(Some(Pending { name, machine: machine.clone(), command: Box::new(command) }))
         }
         Err(error) => Err(Failure::of(format!("cannot configure the {name}"), error)),
@@ -88,7 +88,7 @@ const fn may_pass(why: Unavailable) -> bool {
 
 type Problem = Box<dyn std::error::Error + Send + Sync>;
 
-/// Goes on trying until the configuration is in force.
+/// Retries until the configuration is applied.
 pub(crate) fn spawn_configure<M: Hosted>(supervisor: &mut Supervisor, pending: Option<Pending<M>>)
 where
     <M as Machine>::Refusal: std::fmt::Display,

@@ -1,4 +1,4 @@
-//! The one binary. Each subcommand is a role or a tool; what they do is in the crates, here they are put together.
+//! The one binary. Each subcommand is a role or a tool; the crates implement them, and this one puts them together.
 //!
 //! | where | what |
 //! |---|---|
@@ -10,11 +10,11 @@
 //! | `keys` | every key of the process |
 //! | `opened`, `used`, `machine_start` | how logs are opened and machines are started |
 //! | `installation` | whose data folder this is, and what becomes of a copy |
-//! | `presence` | that a control plane runs, and what it says of itself |
+//! | `presence` | makes a running control plane visible, and lets commands query it |
 //! | `private` | modes and owners of files in the data folder |
 //! | `secrets` | keys in the data folder |
 //! | `api_keys` | those of them that `sortie key` makes |
-//! | `terminal` | text of others, as terminals and logs may show it |
+//! | `terminal` | escapes foreign text for terminals and logs |
 //! | `commands` | one file per subcommand |
 //! | `remote` | the HTTP client of the subcommands that talk to a running `sortie` |
 
@@ -54,14 +54,15 @@ use tokio::runtime::Builder;
 use cli::{Cli, Command};
 use failure::Failure;
 
-/// Returns unused memory to the system within seconds, also while nothing is allocated. glibc trims little but the end of each
-/// arena, and mimalloc only what threads that go on allocating have freed: both keep most of a burst (`docs/performance.md`).
+/// Returns unused memory to the system within seconds, even while nothing is allocated. glibc trims little but the end
+/// of each arena, and mimalloc only what threads that keep allocating have freed: both keep most of a burst
+/// (`docs/performance.md`).
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    // Alone, because what `start` needs of the stack is taken when it is called.
+    // `start` is a separate function, because the stack that it needs is taken when it is called.
     match check_stack().and_then(|()| check_address_space(SMALLEST_ADDRESS_SPACE)) {
         Ok(()) => start(),
         Err(problem) => {
@@ -71,11 +72,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Smallest stack of the first thread, in bytes: what an unoptimized build needs, twice.
+/// Minimum stack of the first thread, in bytes: twice what an unoptimized build needs.
 const SMALLEST_STACK: u64 = 1 << 20;
 
-/// Whether the system gives the first thread the stack that it needs. Asked first, because the process is ended by a
-/// signal where it does not.
+/// Whether the system gives the first thread the stack that it needs. Checked first, because a lack of it ends the
+/// process with a signal.
 fn check_stack() -> Result<(), Failure> {
     use rustix::process::{Resource, getrlimit};
     match getrlimit(Resource::Stack).current {
@@ -87,13 +88,13 @@ fn check_stack() -> Result<(), Failure> {
     }
 }
 
-/// Smallest address space with which any command runs, in bytes: its threads' stacks, and what the allocator reserves.
+/// Minimum address space with which any command runs, in bytes: its threads' stacks, and what the allocator reserves.
 const SMALLEST_ADDRESS_SPACE: u64 = 256 << 20;
-/// Smallest address space of a control plane, in bytes: idle it takes 450 MB, of which little is ever resident.
+/// Minimum address space of a control plane, in bytes: idle it takes 450 MB, of which little is ever resident.
 const CONTROL_PLANE_ADDRESS_SPACE: u64 = 1 << 30;
 
-/// Whether the system gives the process `smallest` bytes of address space. Asked first, because the allocator aborts the process
-/// where it does not.
+/// Whether the system gives the process `smallest` bytes of address space. Checked first, because the allocator aborts
+/// the process otherwise.
 fn check_address_space(smallest: u64) -> Result<(), Failure> {
     use rustix::process::{Resource, getrlimit};
     match getrlimit(Resource::As).current {
@@ -141,8 +142,8 @@ fn start() -> ExitCode {
     }
 }
 
-/// What stands beside one game server, or is one, has little to do at a time: on one thread no call wakes another, and it takes less
-/// of what the game server needs.
+/// A program that runs next to one game server, or is one, has little to do at a time: on one thread no call wakes
+/// another, and it takes less of what the game server needs.
 fn threads(command: &Command) -> Builder {
     match command {
         Command::Sidecar(_) => Builder::new_current_thread(),
@@ -151,7 +152,7 @@ fn threads(command: &Command) -> Builder {
     }
 }
 
-/// Needs no threads, and nothing else of what roles need.
+/// Needs no threads, nor anything else that roles need.
 fn keep_output(options: &cli::KeepOutput) -> ExitCode {
     let cli::KeepOutput { folder, name, limit } = options;
     match sortie_allocators::local_process::keep_output(folder, name, *limit) {
@@ -163,18 +164,18 @@ fn keep_output(options: &cli::KeepOutput) -> ExitCode {
     }
 }
 
-/// As little as can be, for it stands between the control plane and a game server.
+/// As little as possible, because it runs between the control plane and a game server.
 fn enter_group(options: &cli::EnterGroup) -> ExitCode {
     let cli::EnterGroup { group, server } = options;
-    // The control plane is told why, and says it in its own words.
+    // The control plane gets the reason over the pipe, and reports it.
     let Err(_told) = sortie_allocators::local_process::enter_group(group, server);
     ExitCode::FAILURE
 }
 
-/// Fewest open files that any command needs.
+/// Minimum number of open files that any command needs.
 const FEWEST_FILES: u64 = 64;
 
-/// Whether the system lets the process open its files. Asked first, because the runtime's library panics where it does not.
+/// Whether the system lets the process open its files. Checked first, because the runtime's library panics otherwise.
 fn check_files() -> Result<(), Failure> {
     let files = edge::allow_files(FEWEST_FILES);
     if files >= FEWEST_FILES {
@@ -186,10 +187,10 @@ fn check_files() -> Result<(), Failure> {
     )))
 }
 
-/// Threads beside those of the runtime: machines, their snapshots, and work that blocks.
+/// Threads in addition to those of the runtime: machines, their snapshots, and blocking work.
 const OTHER_THREADS: usize = 8;
 
-/// Whether the system lets the process have its threads. Asked first, because the runtime's library panics where it does not.
+/// Whether the system lets the process have its threads. Checked first, because the runtime's library panics otherwise.
 fn check_threads(command: &Command) -> Result<(), Failure> {
     let workers = match command {
         Command::Sidecar(_) => 0,
@@ -204,7 +205,7 @@ fn check_threads(command: &Command) -> Result<(), Failure> {
     })
 }
 
-/// Has so many threads at once, and ends them.
+/// Starts this many threads at once, and ends them.
 fn start_threads(count: usize) -> io::Result<()> {
     let gate = Mutex::new(());
     thread::scope(|scope| {
@@ -235,7 +236,7 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Config(options) => commands::config::run(&options),
         Command::Key(options) => commands::key::run(options).await,
         Command::Restore(options) => commands::restore::run(&options),
-        // Done before there is a runtime.
+        // Done before the runtime exists.
         Command::KeepOutput(_) | Command::EnterGroup(_) => Ok(ExitCode::SUCCESS),
         Command::Completions(options) => commands::completions::run(&options),
         Command::Bench(options) => commands::bench::run(options).await,

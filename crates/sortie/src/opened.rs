@@ -1,6 +1,6 @@
-//! The data folder at a start: its files checked, its lock held, its logs open. Nothing outside of it is touched here, and
-//! what refuses a start because of the folder does so here, except for the clock, which machines are asked about that
-//! were replayed ([`crate::machine_start`]).
+//! The data folder at a start: its files checked, its lock held, its logs open. Nothing outside of it is touched here.
+//! Every reason in the folder to refuse a start is found here, except for the clock, which is checked against replayed
+//! machines ([`crate::machine_start`]).
 
 use sortie_allocators::local_process::orders_of_running;
 use sortie_config::Config;
@@ -22,7 +22,7 @@ use crate::used::{self, Accepted, Opening};
 /// The data folder of this process.
 pub(crate) struct Opened {
     pub(crate) log: EmbeddedLog,
-    /// `None` where no matchmaker is configured.
+    /// `None` if no matchmaker is configured.
     pub(crate) log_of_matchmaker: Option<Box<dyn Log>>,
     pub(crate) installation: Installation,
     pub(crate) presence: Option<Presence>,
@@ -31,17 +31,17 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// Opens the data folder of the configuration, or makes it.
+    /// Opens the data folder of the configuration; creates it if necessary.
     ///
     /// # Errors
-    /// [`Failure`] where it may not or cannot be used.
+    /// [`Failure`] if it may not or cannot be used.
     pub(crate) async fn open(config: &Config, accepted: Accepted) -> Result<Self, Failure> {
         create_folder(&config.data)
             .map_err(|error| Failure::of(format!("cannot create {}", config.data.display()), error))?;
-        // First, because what may not be used is not to be changed either.
+        // First, because a folder that may not be used must not be changed either.
         Installation::check(&config.data)?;
         private::check_user(&config.data)?;
-        // Then this, because it holds the folder's lock.
+        // After that, because it holds the folder's lock.
         let log = Opening::of(&config.data, used::BROKER, config.log.retention, accepted)?.open()?;
         boot_clock::check(&config.data, accepted.clock)?;
         let mut unwritten = Unwritten::default();
@@ -54,8 +54,8 @@ impl Opened {
     }
 }
 
-/// The installation of the data folder. A new id that there is no room for is written later, if the log has anything to be
-/// served until then.
+/// The installation of the data folder. If there is no room for a new id, it is written later, provided that the log
+/// has anything to serve until then.
 fn installation(
     config: &Config,
     log: &EmbeddedLog,
@@ -76,8 +76,8 @@ fn installation(
     Ok(installation)
 }
 
-/// Refuses where game servers of this installation run that were ordered after the log ends: it was exchanged for an older
-/// one, and they would be stopped as nobody's. Only looks.
+/// Refuses the start if game servers of this installation run that were ordered after the end of the log: the log was
+/// replaced by an older one, and the servers would be stopped as unknown. Changes nothing.
 async fn check_servers(
     installation: &Installation,
     log_ends: Timestamp,
@@ -94,15 +94,15 @@ async fn check_servers(
         running.iter().filter(|order| drawn_at(order).is_some_and(|drawn| drawn > log_ends)).collect();
     let Some(first) = later.first() else { return Ok(()) };
     Err(Failure::new(format!(
-        "{} game servers of this installation run that were started after its log ends, at {}; the first of them is that of \
+        "{} game servers of this installation run that were started after its log ends, at {}; the first one is \
          {first}. The data folder is older than it was, as if a backup had been put back. Nothing was changed. Put the \
-         newest files back, or go on without what happened since with `sortie up --accept-loss`, which stops these servers",
+         newest files back, or continue without what happened since with `sortie up --accept-loss`, which stops these servers",
         later.len(),
         rfc3339(log_ends),
     )))
 }
 
-/// When the broker has drawn this id.
+/// When the broker generated this id.
 fn drawn_at(order: &AllocationId) -> Option<Timestamp> {
     let (_, id) = order.as_str().split_once('-')?;
     let (seconds, nanos) = uuid::Uuid::parse_str(id).ok()?.get_timestamp()?.to_unix();

@@ -1,11 +1,11 @@
-//! That a control plane of an installation runs on this machine, and what it says of itself.
+//! Makes a running control plane of an installation visible on this machine, and lets commands query it.
 //!
-//! It holds an abstract socket that is named by the installation's id, for as long as it lives: the kernel gives the name to
-//! one process, and takes it back however that process ends. So a clone of a folder that cannot be told from its original
-//! does not start beside it, and `sortie key` finds the control plane whose keys it has changed, on any address that
-//! listens on. Processes of other users are not listened to, on either side: anybody may take a name.
+//! For as long as it lives, it holds an abstract socket named after the installation's id: the kernel gives the name to
+//! one process, and frees it however that process ends. So a clone of a folder that cannot be told from its original
+//! does not start next to it, and `sortie key` finds the control plane whose keys it has changed, whatever address that
+//! listens on. Both sides ignore processes of other users: anybody may take a name.
 //!
-//! A name is one within a network namespace, so a container is not seen from outside; the folder's lock is.
+//! A name is unique within a network namespace, so a container is not seen from outside; the folder's lock is.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _};
@@ -23,41 +23,42 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::failure::Failure;
 use crate::private;
 
-/// Longest wait for a name that a process leaves just now, or that its children hold until they run their own program.
+/// Maximum wait for a name that a process is just giving up, or that its children hold until they run their own
+/// program.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Time between two tries.
+/// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Longest time for one question and its answer.
+/// Maximum time for one question and its answer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
-/// Longest answer, in bytes.
+/// Maximum size of an answer, in bytes.
 const MAX_ANSWER: u64 = 4 << 20;
-/// Longest number of a process in the lock, in bytes.
+/// Maximum length of the process id in the lock, in bytes.
 const MAX_PROCESS: u64 = 32;
 
-/// What a control plane says of itself.
+/// What a control plane reports about itself.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// Its process.
     pub(crate) process: u32,
     /// Its data folder.
     pub(crate) data: PathBuf,
-    /// Whether it asks for keys at all; not in development mode.
+    /// Whether it requires keys at all; not in development mode.
     pub(crate) asks_for_keys: bool,
     /// The names of the keys that it takes from its data folder.
     pub(crate) keys: Vec<String>,
-    /// Why it cannot look keys up, if so.
+    /// Why it cannot look keys up, if it cannot.
     pub(crate) problem: Option<String>,
 }
 
-/// Held as long as it lives.
+/// Held as long as the process lives.
 pub(crate) struct Presence(UnixListener);
 
 impl Presence {
-    /// Takes the place of the living control plane of an installation. Needs a runtime. `None` where it cannot be had for
-    /// another reason than that there is one.
+    /// Claims the name of an installation's running control plane. Needs a runtime. `None` if the name cannot be had
+    /// for a reason other than that another control plane has it.
     ///
     /// # Errors
-    /// [`Failure`] where another control plane of the installation runs.
+    /// [`Failure`] if another control plane of the installation runs.
     pub(crate) async fn claim(installation: &str) -> Result<Option<Self>, Failure> {
         let since = Instant::now();
         loop {
@@ -81,7 +82,7 @@ impl Presence {
                     let _asks_again = timeout(ANSWER_TIME, tell(stream, &report())).await;
                 }
                 Ok(_) => {}
-                // As without descriptors.
+                // E.g. without descriptors.
                 Err(_) => sleep(PAUSE).await,
             }
         }
@@ -105,14 +106,14 @@ async fn unclaimed(installation: &str, error: &io::Error) -> Result<Option<Prese
             of.unwrap_or_default()
         )));
     }
-    tracing::warn!(%error, "`sortie key` cannot ask this control plane, and copies of its folder may start beside it");
+    tracing::warn!(%error, "`sortie key` cannot ask this control plane, and copies of its folder may start next to it");
     Ok(None)
 }
 
-/// What the running control plane of an installation with this data folder says; `None` where none is seen.
+/// The report of the running control plane of an installation with this data folder; `None` if none is found.
 ///
 /// # Errors
-/// What happened on the way.
+/// If the exchange with it fails.
 pub(crate) async fn ask(installation: &str, data: &Path) -> io::Result<Option<Report>> {
     match connect(installation) {
         Ok(stream) if may_speak(&stream, private::lock_user(data)) => heard(stream).await.map(Some),
@@ -145,8 +146,9 @@ fn connect(installation: &str) -> io::Result<UnixStream> {
     UnixStream::from_std(stream)
 }
 
-/// Whether the other side runs as root, as the same user, or as the one who runs the control plane with the data folder, if
-/// one is given. Running as root does not make the other side trustworthy: while no control plane has the name, any user may take it.
+/// Whether the other side runs as root, as the same user, or as the user who runs the control plane with the data
+/// folder, if one is given. A caller that runs as root cannot trust the other side for that: while no control plane has
+/// the name, any user may take it.
 fn may_speak(stream: &UnixStream, user: Option<u32>) -> bool {
     let own = rustix::process::geteuid().as_raw();
     stream.peer_cred().is_ok_and(|peer| is_trusted(peer.uid(), own, user))
@@ -156,7 +158,7 @@ fn is_trusted(peer: u32, own: u32, user: Option<u32>) -> bool {
     [Some(0), Some(own), user].contains(&Some(peer))
 }
 
-/// The process that has locked the data folder, if one has. It may be one that [`ask`] does not see.
+/// The process that has locked the data folder, if any. It may be one that [`ask`] does not find.
 pub(crate) fn lock_holder(data: &Path) -> Option<String> {
     // The path must not lead to another file, or to one that blocks when it is opened.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

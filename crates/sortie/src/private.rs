@@ -1,7 +1,7 @@
-//! Files and folders of the data folder: for the user who runs the control plane, and nobody else.
+//! Files and folders of the data folder: accessible only to the user who runs the control plane.
 //!
-//! Commands like `sortie key` may run as another user, most often as root. What they write then belongs to the user whose
-//! folder it is, because a file that the control plane cannot read any more is worse than a command that refuses.
+//! Commands like `sortie key` may run as another user, usually as root. What they write then belongs to the folder's
+//! owner, because a file that the control plane cannot read any more is worse than a command that refuses.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Read as _, Write as _};
@@ -19,15 +19,15 @@ use crate::failure::Failure;
 pub(crate) const FILE_MODE: u32 = 0o600;
 /// Mode of every folder.
 const FOLDER_MODE: u32 = 0o700;
-/// How a folder is opened that another user may have replaced by a link.
+/// How to open a folder that another user may have replaced by a link.
 pub(crate) const FOLDER_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// What group and others may do, which is nothing.
+/// The permissions of group and others, who get none.
 const NOT_THE_OWNER: u32 = 0o077;
 
-/// Made by the first start, and by no other command: its owner is the user who runs the control plane.
+/// Created by the first start, and by no other command: its owner is the user who runs the control plane.
 const LOCK: &str = "lock";
-/// What there is in a data folder: folders, and the ends of the names of files in each.
+/// The content of a data folder: folders, and the suffixes of the files in each.
 const FOLDERS: [(&str, &[&str]); 6] = [
     ("log", &[".log"]),
     ("snapshots", &[".snap", ".tmp"]),
@@ -36,7 +36,7 @@ const FOLDERS: [(&str, &[&str]); 6] = [
     ("matchmaker/snapshots", &[".snap", ".tmp"]),
     ("servers", &[".json", ".log", ".log.1", ".damaged", ".foreign", "folder-id"]),
 ];
-/// Files beside them.
+/// Files directly in it.
 const FILES: [&str; 11] = [
     LOCK,
     boot_clock::FILE,
@@ -76,18 +76,18 @@ impl Owner {
     }
 }
 
-/// The user who has run the control plane with the folder, if one has.
+/// The user who has run the control plane with the folder, if any.
 pub(crate) fn lock_user(data: &Path) -> Option<u32> {
     fs::symlink_metadata(data.join(LOCK)).ok().map(|found| found.uid())
 }
 
 /// Replaces the file in the data folder as a whole. It belongs to the user who runs the control plane with the folder,
-/// also where root writes it.
+/// even if root writes it.
 pub(crate) fn replace(data: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {
     let path = data.join(name);
     let cannot = |error: io::Error| Failure::of_io(format!("cannot write {}", path.display()), &error);
     create(data).map_err(cannot)?;
-    // Under a name that nobody can have prepared a link for.
+    // Under a name for which nobody can have prepared a link.
     let builder = || tempfile::Builder::new().prefix(".new-").tempfile_in(data);
     let mut fresh = builder().map_err(cannot)?;
     hand_over(data, fresh.as_file())?;
@@ -97,9 +97,9 @@ pub(crate) fn replace(data: &Path, name: &str, bytes: &[u8]) -> Result<(), Failu
     File::open(data).and_then(|folder| folder.sync_all()).map_err(cannot)
 }
 
-/// What a file of the data folder holds, at most `most` bytes of it; `None` where there is none. A link is not followed:
-/// the user whose folder it is may have put it there for root, who can read any file.
-pub(crate) fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+/// The content of a file in the data folder, at most `max` bytes of it; `None` if it does not exist. Links are not
+/// followed: the folder's owner may have put one there as a trap for root, who can read any file.
+pub(crate) fn read(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
@@ -111,12 +111,12 @@ pub(crate) fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
     let mut bytes = Vec::new();
-    file.take(most).read_to_end(&mut bytes)?;
+    file.take(max).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
 }
 
-/// Creates the data folder. Where root does, and it is in the folder of another user, it belongs to that user, because
-/// somebody has to be able to start the control plane with it.
+/// Creates the data folder. If root creates it in the folder of another user, it belongs to that user, because somebody
+/// has to be able to start the control plane with it.
 pub(crate) fn create(data: &Path) -> io::Result<()> {
     let missing: Vec<_> =
         data.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()).collect();
@@ -133,15 +133,17 @@ pub(crate) fn create(data: &Path) -> io::Result<()> {
     })
 }
 
-/// Gives a file or folder that was just made in the data folder to the user who runs the control plane with it.
+/// Gives a new file or folder in the data folder to the user who runs the control plane with it.
 pub(crate) fn hand_over(data: &Path, file: &File) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::of(format!("cannot see whose {} is", data.display()), error);
+    let failed =
+        |error: io::Error| Failure::of(format!("cannot determine the owner of {}", data.display()), error);
     hand_to(Owner::of_folder(data).map_err(failed)?, data, file)
 }
 
 /// Gives a file or folder of the data folder to this owner.
 pub(crate) fn hand_to(owner: Owner, data: &Path, file: &File) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::of(format!("cannot see whose {} is", data.display()), error);
+    let failed =
+        |error: io::Error| Failure::of(format!("cannot determine the owner of {}", data.display()), error);
     let own = Owner::of(&file.metadata().map_err(failed)?);
     if own.user == owner.user {
         return Ok(());
@@ -160,7 +162,8 @@ pub(crate) fn hand_to(owner: Owner, data: &Path, file: &File) -> Result<(), Fail
 /// Refuses a folder that the control plane was run with as another user: neither could read what the other has written.
 pub(crate) fn check_user(data: &Path) -> Result<(), Failure> {
     let Ok(lock) = fs::symlink_metadata(data.join(LOCK)) else { return Ok(()) };
-    // Asked of the file system, because some give every file to the same user. A full disk does not refuse the start.
+    // Determined by a new file, because some file systems give every file to the same user. A full disk does not
+    // prevent the start.
     let Ok(own) = tempfile::tempfile_in(data).and_then(|file| file.metadata()) else { return Ok(()) };
     if own.uid() == lock.uid() {
         return Ok(());
@@ -176,7 +179,7 @@ pub(crate) fn check_user(data: &Path) -> Result<(), Failure> {
     )))
 }
 
-/// Takes from group and others what they may do with the data folder, as an earlier version or a umask has left it.
+/// Removes the permissions of group and others that an earlier version or a umask has left on the data folder.
 pub(crate) fn tighten(data: &Path) {
     let mut problems = Problems::default();
     for (folder, ends) in FOLDERS {
@@ -194,13 +197,13 @@ pub(crate) fn tighten(data: &Path) {
     for name in FILES {
         problems.note(tighten_one(&data.join(name), FILE_MODE));
     }
-    // A folder that is not ours alone may be anything, like a home.
+    // A folder that is not ours alone may be anything, like a home directory.
     if holds_only_ours(data) {
         problems.note(tighten_one(data, FOLDER_MODE));
     } else if is_open(data) {
         tracing::warn!(
             folder = %data.display(),
-            "other users may look into the data folder, and its mode is left as it is because it holds other files, too: \
+            "other users can read the data folder, whose mode is not changed because it also holds other files: \
              give Sortie a folder of its own"
         );
     }
@@ -222,7 +225,7 @@ impl Problems {
 
     fn report(self, data: &Path) {
         if let Some(error) = self.0 {
-            tracing::warn!(folder = %data.display(), %error, "other users may read files of the data folder");
+            tracing::warn!(folder = %data.display(), %error, "other users can read files of the data folder");
         }
     }
 }

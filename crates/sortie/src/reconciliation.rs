@@ -1,4 +1,5 @@
-//! The comparison of platforms and broker, and the ends of game servers: between `sortie_allocators` and the broker.
+//! The comparison of platforms and broker, and the ends of game servers: the link between `sortie_allocators` and the
+//! broker.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,20 +19,20 @@ use crate::installation::Installation;
 use crate::node::spawn_work;
 use crate::platforms::Platforms;
 
-/// Pause before a broker that cannot take a report or a question gets it again.
+/// Pause before a report or question is sent again to a broker that could not take it.
 const PAUSE: Duration = Duration::from_millis(500);
-/// What is reported of a server that was lost while no control plane ran.
+/// Reported for a server that was lost while no control plane ran.
 const GONE: &str = "was gone when the control plane started";
-/// What is reported of the servers in the log of a copied data folder.
+/// Reported for the servers in the log of a copied data folder.
 const LEFT_WITH_ORIGINAL: &str = "has stayed with the installation that the data folder was copied from";
 
-/// Tells allocators of the broker, which comes later.
+/// Gives the broker, which starts later, to the allocators.
 pub(crate) type TellBroker = watch::Sender<Option<Handle<Broker>>>;
 
 /// Reports the ends of servers to the broker, as soon as there is one.
 struct ExitReporter(watch::Receiver<Option<Handle<Broker>>>);
 
-/// A listener for allocators, and where it learns of the broker.
+/// A listener for allocators, and the sender that gives it the broker.
 pub(crate) fn exits() -> (TellBroker, Arc<dyn ExitListener>) {
     let (tell, told) = watch::channel(None);
     (tell, Arc::new(ExitReporter(told)))
@@ -45,7 +46,7 @@ impl ExitListener for ExitReporter {
             return std::future::pending().await;
         };
         let ServerExit { allocation, status, .. } = exit;
-        // Servers that were stopped by us do not count against their fleet.
+        // Servers that we stopped do not count against their fleet.
         report(&broker, || match exit.with_control_plane {
             true => Command::AllocationStopped { allocation: allocation.clone() },
             false => Command::ServerExited { allocation: allocation.clone(), status: status.clone() },
@@ -54,7 +55,8 @@ impl ExitListener for ExitReporter {
     }
 }
 
-/// Returns when the broker has taken note. One that has stopped never does; the next one is told.
+/// Returns when the broker has stored the report. Never returns if the broker has stopped; the next broker gets the
+/// report.
 async fn report(broker: &Handle<Broker>, command: impl Fn() -> Command) {
     while let Err(CallError::Unavailable(_)) = broker.call(command()).await {
         sleep(PAUSE).await;
@@ -91,9 +93,9 @@ fn known(order: &Allocation) -> (AllocationId, KnownOrder) {
     (order.id.clone(), KnownOrder { fleet: order.fleet.clone(), is_placed })
 }
 
-/// Compares what runs with what the broker knows, now and from time to time. In a task of its own, so that nobody waits: a
-/// platform may be away, a server may take its time to stop, and on a full disk a report takes until there is room, and
-/// callers have to be told so by then.
+/// Compares what runs with what the broker knows, now and periodically. In a task of its own, so that nobody waits for
+/// it: a platform may be unreachable, a server may be slow to stop, and on a full disk a report waits for room, while
+/// callers need their answers.
 pub(crate) fn spawn(
     supervisor: &mut Supervisor,
     broker: Handle<Broker>,

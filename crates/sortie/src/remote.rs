@@ -9,14 +9,14 @@ use crate::cli::Remote;
 use crate::failure::Failure;
 use crate::terminal::escaped;
 
-/// Longest wait for an answer that comes at once or not at all.
+/// Maximum wait for an answer that needs no waiting on the server's side.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
-/// Longest wait for a connection.
+/// Maximum wait for a connection.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
-/// Most items asked for at a time.
+/// Maximum number of items per page.
 const PAGE: usize = 1_000;
 
-/// Talks to one control plane.
+/// Client of one control plane.
 pub(crate) struct ControlPlane {
     client: Client,
     remote: Remote,
@@ -39,7 +39,7 @@ impl ControlPlane {
         }
     }
 
-    /// The answer to a call; anything but success is a failure with the server's own words.
+    /// The answer to a call; an error status becomes a failure with the server's own message.
     pub(crate) async fn call(
         &self,
         method: Method,
@@ -55,7 +55,7 @@ impl ControlPlane {
         Ok(response.json().await?)
     }
 
-    /// An answer that goes on and on.
+    /// An answer without an end.
     pub(crate) async fn stream(&self, path: &str, resume: Option<&str>) -> Result<Response, Failure> {
         let request = self.request(Method::GET, path);
         let request = match resume {
@@ -97,7 +97,7 @@ impl ControlPlane {
     }
 }
 
-/// The error at the bottom, which says what the others only wrap.
+/// The innermost error, which the others only wrap.
 fn root(error: &reqwest::Error) -> String {
     let mut deepest: &dyn std::error::Error = error;
     while let Some(source) = deepest.source() {

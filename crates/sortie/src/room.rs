@@ -1,8 +1,8 @@
-//! What a start has to write and has no room for.
+//! What a start has to write but has no room for.
 //!
-//! A start on a full disk serves what can be read. So an id or a key that is drawn for the first time is held in memory
-//! and written as soon as there is room. Until then no game server is started or stopped: one that was started with what
-//! is not written would be a stranger to the next start.
+//! A start on a full disk serves what can be read. So a new id or key is held in memory and written as soon as there is
+//! room. Until then no game server is started or stopped: a server that was started with unsaved ids or keys would be a
+//! stranger to the next start.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -20,12 +20,12 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 type Write = Arc<dyn Fn() -> Result<(), Failure> + Send + Sync>;
 
-/// What is to be written once there is room. At most one entry for each file of the data folder that a start makes.
+/// What to write once there is room. At most one entry per file of the data folder that a start creates.
 #[derive(Default)]
 pub(crate) struct Unwritten(Vec<Write>);
 
 impl Unwritten {
-    /// Calls `write`, again later if there is no room now.
+    /// Calls `write`, and retries later if there is no room now.
     ///
     /// # Errors
     /// [`Failure`] for any other reason.
@@ -35,7 +35,7 @@ impl Unwritten {
     ) -> Result<(), Failure> {
         match write() {
             Err(problem) if problem.lacks_room() => {
-                tracing::error!(%problem, "written as soon as there is room; until then no game server is started");
+                tracing::error!(%problem, "will be written as soon as there is room; until then no game server is started");
                 self.0.push(Arc::new(write));
                 Ok(())
             }
@@ -61,7 +61,7 @@ impl Unwritten {
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        tracing::info!("what waited for room on the disk is written");
+        tracing::info!("everything that waited for room on the disk is written");
     }
 }
 
@@ -70,14 +70,14 @@ impl Unwritten {
 pub(crate) struct HeldBack(OnceLock<Arc<dyn Allocator>>);
 
 impl HeldBack {
-    /// From now on `allocator` does what is asked.
+    /// From now on `allocator` carries out the orders.
     pub(crate) fn release(&self, allocator: Arc<dyn Allocator>) {
-        // Released once.
+        // Released only once.
         let _ = self.0.set(allocator);
     }
 
     fn released(&self) -> Result<&dyn Allocator, AllocatorError> {
-        // An order that waits for this is never reported as failed: it could not be taken back either.
+        // An order that waits for this is never reported as failed: it could not be cancelled either.
         let waits =
             || AllocatorError::new(ErrorClass::Conflict, "the control plane waits for room on its disk");
         self.0.get().map(Arc::as_ref).ok_or_else(waits)

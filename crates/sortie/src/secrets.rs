@@ -1,5 +1,5 @@
-//! Keys in the data folder, readable by their owner only: made once and kept, so that servers that outlive a
-//! restart still know them.
+//! Keys in the data folder, readable by their owner only: created once and kept, so that servers that outlive a restart
+//! still know them.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -13,23 +13,23 @@ use crate::failure::Failure;
 use crate::private;
 use crate::room::Unwritten;
 
-/// Bytes of every key that is made here.
+/// Size of every key that is created here, in bytes.
 const KEY_BYTES: usize = 32;
 /// The netcode key of a development installation.
 const NETCODE_KEY: &str = "netcode.key";
-/// The API key that is handed to the game servers that are started here.
+/// The API key that is given to the game servers that are started here.
 const GAME_SERVER_KEY: &str = "game_server.key";
-/// Begins every API key, so that one that leaked is known for what it is.
+/// Prefix of every API key, so that a leaked one is recognized.
 const API_KEY_PREFIX: &str = "sortie_";
 
-/// A fresh key of [`KEY_BYTES`] as hexadecimal digits.
+/// A new key of [`KEY_BYTES`] as hexadecimal digits.
 fn draw() -> Result<String, Failure> {
     let mut bytes = [0; KEY_BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| Failure::of("cannot draw a key", error))?;
+    getrandom::fill(&mut bytes).map_err(|error| Failure::of("cannot generate a key", error))?;
     Ok(base16ct::lower::encode_string(&bytes))
 }
 
-/// The netcode key of the data folder, made at first use.
+/// The netcode key of the data folder, created at first use.
 pub(crate) fn netcode_key(data: &Path, unwritten: &mut Unwritten) -> Result<[u8; KEY_BYTES], Failure> {
     let path = data.join(NETCODE_KEY);
     let digits = keep(data, NETCODE_KEY, draw, unwritten)?;
@@ -43,7 +43,7 @@ pub(crate) fn netcode_key(data: &Path, unwritten: &mut Unwritten) -> Result<[u8;
     })
 }
 
-/// The API key for the game servers that are started here, made at first use.
+/// The API key for the game servers that are started here, created at first use.
 pub(crate) fn game_server_key(data: &Path, unwritten: &mut Unwritten) -> Result<String, Failure> {
     let key = keep(data, GAME_SERVER_KEY, draw_api_key, unwritten)?;
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
@@ -53,21 +53,22 @@ pub(crate) fn game_server_key(data: &Path, unwritten: &mut Unwritten) -> Result<
     }
     Err(Failure::new(format!(
         "{} does not hold {API_KEY_PREFIX} and {} hexadecimal digits: put the key back, or remove the file to get a new key, \
-         which game servers that run already do not have",
+         which running game servers do not have",
         data.join(GAME_SERVER_KEY).display(),
         2 * KEY_BYTES
     )))
 }
 
-/// A fresh API key.
+/// A new API key.
 pub(crate) fn draw_api_key() -> Result<String, Failure> {
     Ok(format!("{API_KEY_PREFIX}{}", draw()?))
 }
 
-/// Most bytes of a file with a key: many more than any has.
+/// Maximum size of a file with a key, in bytes: much more than any needs.
 const MAX_FILE_BYTES: u64 = 4096;
 
-/// What the file of the data folder holds; where there is none, what `make` makes, which is written when there is room.
+/// The content of the file in the data folder; if it does not exist, the result of `make`, which is written when there
+/// is room.
 fn keep(
     data: &Path,
     name: &'static str,
@@ -89,7 +90,7 @@ fn keep(
     }
 }
 
-/// The key's hash, as it is kept.
+/// The key's hash, as it is stored.
 pub(crate) fn hash(key: &str) -> [u8; 32] {
     Sha256::digest(key).into()
 }

@@ -1,7 +1,7 @@
-//! Text of others, as a terminal and a log may show it: what would move the cursor, ring, turn the line around or pass for
-//! another line is shown by its number instead.
+//! Foreign text, made safe for terminals and logs: characters that would move the cursor, ring, reverse the line or
+//! look like another line are replaced by their code.
 //!
-//! The numbers are written as JSON writes them, so that a JSON text stays one that means the same.
+//! Codes are written as in JSON, so that a JSON text keeps its meaning.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -28,7 +28,7 @@ fn without(text: &str, bad: impl Fn(char) -> bool) -> Cow<'_, str> {
     for character in text.chars() {
         if bad(character) {
             for unit in character.encode_utf16(&mut [0; 2]) {
-                // Nothing can go wrong in writing to a text.
+                // Writing to a string cannot fail.
                 let _ = write!(shown, "\\u{unit:04x}");
             }
         } else {
@@ -38,7 +38,7 @@ fn without(text: &str, bad: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Where log lines go: standard error, a line at a time.
+/// Where log lines go: standard error, one line at a time.
 pub(crate) struct LogLines {
     /// Whether lines are coloured.
     pub(crate) coloured: bool,
@@ -52,7 +52,7 @@ impl<'a> MakeWriter<'a> for LogLines {
     }
 }
 
-/// Takes one whole line in each write, as the library gives it.
+/// Expects one whole line in each write, which is what the library does.
 pub(crate) struct LogLine<W> {
     to: W,
     coloured: bool,
@@ -75,7 +75,7 @@ impl<W: Write> Write for LogLine<W> {
     }
 }
 
-/// The colours are the library's: it escapes those that come with what it is given.
+/// The colours come from the library, which escapes those in the text that it is given.
 fn escaped_but_colours(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut parts = text.split("\u{1b}[");

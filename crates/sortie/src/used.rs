@@ -1,5 +1,6 @@
-//! Which logs the installation has and how far they go, remembered outside of them: a log whose folder was removed as a
-//! whole, or exchanged for an older copy, cannot say so itself, and the other one would go on as if nothing had been lost.
+//! Remembers, outside of the logs, which logs the installation has and how far they go: a log whose folder was removed
+//! as a whole, or replaced by an older copy, cannot show that itself, and the other log would continue as if nothing
+//! had been lost.
 //!
 //! | known from | which logs there are | how far they go |
 //! |---|---|---|
@@ -17,16 +18,16 @@ use crate::failure::Failure;
 use crate::installation::Installation;
 use crate::private;
 
-/// Its name in the data folder: the names of logs, one a line.
+/// The file's name in the data folder: the names of logs, one per line.
 const FILE: &str = "used";
-/// Of the log in the data folder itself.
+/// The log in the data folder itself.
 pub(crate) const BROKER: &str = "broker";
 /// The folder of the matchmaker's log, within the data folder.
 pub(crate) const FOLDER: &str = "matchmaker";
-/// Of the log in the folder of the matchmaker.
+/// The log in the folder of the matchmaker.
 pub(crate) const MATCHMAKER: &str = "matchmaker";
 
-/// What an operator has agreed to by flags of `sortie up`.
+/// What an operator has accepted by flags of `sortie up`.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Accepted {
     /// Records that were acknowledged may be missing.
@@ -46,16 +47,16 @@ fn read(data: &Path) -> Result<BTreeSet<String>, Failure> {
 
 /// Whether the data folder has, or had, the log `name`.
 pub(crate) fn is_used(data: &Path, name: &str) -> Result<bool, Failure> {
-    // There is no matchmaker without a broker, so that its log is known from that, too.
-    // An installation is written down once its log is there.
-    let beside = name == BROKER && (data.join(FOLDER).join("log").is_dir() || Installation::is_known(data));
-    Ok(beside || Installation::knows_log(data, name)? || read(data)?.contains(name))
+    // A matchmaker needs a broker, so the matchmaker's log proves the broker's, too.
+    // An installation is written once its log exists.
+    let has_log = name == BROKER && (data.join(FOLDER).join("log").is_dir() || Installation::is_known(data));
+    Ok(has_log || Installation::knows_log(data, name)? || read(data)?.contains(name))
 }
 
-/// Takes note that there is the log `name` from now on. Where that cannot be written, the next start does it.
+/// Records that the log `name` exists from now on. If that cannot be written, the next start does it.
 pub(crate) fn note(installation: &mut Installation, data: &Path, name: &str) -> Result<(), Failure> {
     let complain =
-        |problem: Failure| tracing::warn!(%problem, "cannot write down that there is a log of the {name}");
+        |problem: Failure| tracing::warn!(%problem, "cannot record that there is a log of the {name}");
     installation.has_log(name);
     if installation.is_kept()? {
         installation.keep().unwrap_or_else(complain);
@@ -77,10 +78,10 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    /// That of the log `name`.
+    /// The options for the log `name`.
     ///
     /// # Errors
-    /// [`Failure`] where nobody can tell whether the log has been used.
+    /// [`Failure`] if it is unknown whether the log has been used.
     pub(crate) fn of(
         data: &Path,
         name: &str,
@@ -89,10 +90,10 @@ impl Opening {
     ) -> Result<Self, Failure> {
         let maker = data.join(FOLDER);
         let file = format!("end-of-{name}");
-        let beside = data.join(&file);
+        let own = data.join(&file);
         let (folder, witnesses) = match name {
-            MATCHMAKER => (maker, vec![beside]),
-            _ => (data.to_owned(), vec![beside, maker.join(&file)]),
+            MATCHMAKER => (maker, vec![own]),
+            _ => (data.to_owned(), vec![own, maker.join(&file)]),
         };
         let options = LogOptions {
             retention_bytes,
@@ -103,12 +104,12 @@ impl Opening {
         Ok(Self { folder, options, witnesses })
     }
 
-    /// Whether there is such a log, or was.
+    /// Whether the log exists, or existed.
     pub(crate) const fn is_expected(&self) -> bool {
         self.options.expected
     }
 
-    /// Opens or makes the log.
+    /// Opens or creates the log.
     ///
     /// # Errors
     /// [`OpenError`], as [`EmbeddedLog::open`].

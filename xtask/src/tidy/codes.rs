@@ -7,11 +7,11 @@ use sortie_domain::{broker, matchmaking};
 use super::{Finding, Repository};
 
 const DOCUMENT: &str = "contract/errors.md";
-/// Holds a table `codes! { NAME = "code", Kind; … }`. It is read as text, because depending on the crate would make
-/// this program wait for most of the workspace.
+/// Contains a table `codes! { NAME = "code", Kind; … }`. It is read as text, because a dependency on the crate would
+/// make this program wait for most of the workspace.
 const API_TABLE: &str = "crates/api/src/codes.rs";
 
-/// The codes of the machines and of the API have rows, each once and no others.
+/// The codes of the machines and of the API have exactly one row each, and there are no other rows.
 pub(super) fn every_error_code_is_documented(repository: &Repository) -> Vec<Finding> {
     let Some(table) = repository.tree.text(API_TABLE).map(api_codes).filter(|codes| !codes.is_empty()) else {
         return vec![Finding::new(API_TABLE, "the table `codes!` is not where it was")];
@@ -22,11 +22,11 @@ pub(super) fn every_error_code_is_documented(repository: &Repository) -> Vec<Fin
     let mut seen = BTreeSet::new();
     let twice = rows.iter().filter(|row| !seen.insert(**row)).map(|row| format!("`{row}` has two rows"));
     let missing = codes.iter().filter(|code| !rows.contains(code)).map(|code| format!("`{code}` has no row"));
-    let gone = rows.iter().filter(|row| !codes.contains(**row)).map(|row| format!("nothing gives `{row}`"));
+    let gone = rows.iter().filter(|row| !codes.contains(**row)).map(|row| format!("nothing returns `{row}`"));
     twice.chain(missing).chain(gone).map(|problem| Finding::new(DOCUMENT, problem)).collect()
 }
 
-/// Those of the machines, some perhaps twice.
+/// Those of the machines, some possibly twice.
 fn refusals() -> impl Iterator<Item = &'static str> {
     broker::Refusal::CODES.iter().chain(matchmaking::Refusal::CODES).copied()
 }
@@ -36,7 +36,7 @@ fn api_codes(source: &str) -> Vec<&str> {
     table.filter_map(|line| line.split_once("= \"")?.1.split('"').next()).collect()
 }
 
-/// The first cells, of rows that begin with a code span.
+/// The first cells of rows that begin with a code span.
 fn rows(document: &str) -> Vec<&str> {
     document.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect()
 }
@@ -61,7 +61,7 @@ mod tests {
                 "`too_many` has two rows",
                 "`internal` has no row",
                 "`no_fleet` has no row",
-                "nothing gives `old`"
+                "nothing returns `old`"
             ]
         );
     }

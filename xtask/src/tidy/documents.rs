@@ -1,17 +1,17 @@
-//! Documents name what is there, and can be found.
+//! Documents name only what exists, and can be found.
 
 use std::collections::BTreeSet;
 
 use super::{Finding, Repository};
 use crate::tree::{folder_of, resolve};
 
-/// Folders whose documents are held to this; the root is one.
+/// Folders whose documents are checked; one is the root.
 const FOLDERS: [&str; 3] = ["", "docs", "contract"];
-/// From here a reader must be able to reach every document.
+/// Every document must be reachable from these.
 const ENTRANCES: [&str; 2] = ["README.md", "ARCHITECTURE.md"];
-/// Endings that make a name without a folder a path.
+/// Extensions that make a name without a folder a path.
 const ENDINGS: [&str; 5] = [".md", ".rs", ".proto", ".toml", ".yaml"];
-/// They look like paths of this repository and are none.
+/// They look like paths of this repository but are not.
 const NO_PATHS: [&str; 2] = ["application/json", "sortie.toml"];
 
 /// Every path in a document's code spans and links exists.
@@ -27,14 +27,14 @@ pub(super) fn named_paths_exist(repository: &Repository) -> Vec<Finding> {
     findings
 }
 
-/// Every document is named by one that can be found.
+/// Every document is linked from one that can be found.
 pub(super) fn every_document_can_be_found(repository: &Repository) -> Vec<Finding> {
     let mut found: BTreeSet<String> = ENTRANCES.map(str::to_owned).into();
     let mut to_read: Vec<String> = found.iter().cloned().collect();
     while let Some(document) = to_read.pop() {
         let text = repository.tree.text(&document).unwrap_or_default();
         for target in mentions(text).flat_map(|mention| mention.targets(&document)) {
-            // Naming a folder is naming its README.
+            // Naming a folder counts as naming its README.
             for path in [format!("{target}/README.md"), target] {
                 if path.ends_with(".md")
                     && repository.tree.text(&path).is_some()
@@ -54,12 +54,12 @@ fn documents(repository: &Repository) -> impl Iterator<Item = (&str, &str)> {
     repository.tree.ending(".md").filter(|(path, _)| FOLDERS.contains(&folder_of(path)))
 }
 
-/// A path as a document has it.
+/// A path in a document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Mention<'a> {
-    /// In a code span: from the root, or from the document's folder.
+    /// In a code span: relative to the root, or to the document's folder.
     Span(&'a str),
-    /// In a link: from the document's folder.
+    /// In a link: relative to the document's folder.
     Link(&'a str),
 }
 
@@ -70,7 +70,7 @@ impl<'a> Mention<'a> {
         }
     }
 
-    /// What it may mean.
+    /// The paths that it may mean.
     fn targets(self, document: &str) -> Vec<String> {
         let here = resolve(folder_of(document), self.path());
         let from_root = matches!(self, Self::Span(_)).then(|| resolve("", self.path())).flatten();
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn code_blocks_and_things_that_are_no_paths_are_passed_over() {
+    fn code_blocks_and_things_that_are_not_paths_are_skipped() {
         let text = "a `/v1/matches` and `10.0.0.0/8`, `sortie.toml`, `a b/c`, `http://x/y`, `<data>/log`, `.proto`\n\
             ```text\n`crates/none`\n```\nafter `crates/some`, `.ci/run`, `contract/golden/<kind>.json` and `allow-list`";
         let found: Vec<_> = mentions(text).collect();

@@ -1,7 +1,7 @@
-//! `cargo xtask tidy`: what must hold of the repository and that no compiler checks.
+//! `cargo xtask tidy`: rules of the repository that no compiler checks.
 //!
-//! Each rule is a function of the files and packages to what it finds wrong, so that its own test can show that it
-//! would. The rules run as a test too: nobody has to remember this command.
+//! Each rule is a function from files and packages to findings, so that its own test can show that it finds something.
+//! The rules also run as a test, so nobody has to remember this command.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ mod documents;
 mod orphans;
 mod sources;
 
-/// What the rules look at.
+/// The input of the rules.
 pub(crate) struct Repository {
     tree: Tree,
     packages: Vec<Package>,
@@ -29,7 +29,7 @@ impl Repository {
     }
 }
 
-/// Something that is not as it should be.
+/// A broken rule.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Finding {
     place: String,

@@ -1,11 +1,11 @@
-//! No file is left behind by what used it.
+//! No file remains without a use.
 
 use std::collections::BTreeSet;
 
 use super::{Finding, Repository};
 use crate::tree::folder_of;
 
-/// Where the wire crate's build script takes every `.proto` file from.
+/// The folder from which the wire crate's build script takes every `.proto` file.
 const PROTOS: &str = "contract/proto/";
 /// Each folder in it holds golden files of one kind.
 const GOLDEN: &str = "contract/golden/";
@@ -30,7 +30,7 @@ pub(super) fn every_module_is_reachable(repository: &Repository) -> Vec<Finding>
     orphans.map(|(path, _)| Finding::new(path, "belongs to no package: no `mod` leads here")).collect()
 }
 
-/// Where the modules that a file declares are.
+/// The folder of the modules that a file declares.
 fn module_folder(path: &str, is_root: bool) -> String {
     if is_root || path.ends_with("/mod.rs") {
         folder_of(path).to_owned()
@@ -39,7 +39,7 @@ fn module_folder(path: &str, is_root: bool) -> String {
     }
 }
 
-/// Names after `mod`, of modules in files of their own. Formatted code has them on lines of their own.
+/// Names after `mod`, of modules in files of their own. In formatted code they are on lines of their own.
 fn modules(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| {
         let line = line.trim().strip_suffix(';')?;
@@ -49,14 +49,14 @@ fn modules(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Every `.proto` file is where the build looks for them.
+/// Every `.proto` file is in the folder that is compiled.
 pub(super) fn every_proto_is_compiled(repository: &Repository) -> Vec<Finding> {
     let astray = repository.tree.ending(".proto").filter(|(path, _)| !path.starts_with(PROTOS));
     astray.map(|(path, _)| Finding::new(path, format!("is not compiled: only {PROTOS} is"))).collect()
 }
 
 /// Every golden file is read by a test: one that reads its whole folder, or that names it, itself or through an index
-/// beside it.
+/// next to it.
 pub(super) fn every_golden_file_is_tested(repository: &Repository) -> Vec<Finding> {
     let golden = repository.tree.files().filter(|(path, _)| path.starts_with(GOLDEN));
     let untested = golden.filter(|(path, _)| !path.ends_with("/README.md") && !is_tested(repository, path));

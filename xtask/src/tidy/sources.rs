@@ -1,11 +1,11 @@
-//! Rust files are short, finished, and wait for events.
+//! Rust files are short, finished, and wait for events instead of sleeping.
 
 use super::{Finding, Repository};
 
-/// Longest Rust file, in lines.
+/// Maximum length of a Rust file, in lines.
 const MAX_LINES: usize = 800;
 
-/// What has no place in any Rust file, and why. Assembled, so that this file does not hold them.
+/// Patterns that are forbidden in Rust files, and why. Assembled, so that this file does not contain them.
 const BANNED: [(&str, &str); 4] = [
     (concat!("to", "do!("), "finish it, or write down elsewhere what is left to do"),
     (concat!("unimple", "mented!("), "finish it, or write down elsewhere what is left to do"),

@@ -1,9 +1,9 @@
 //! Control groups (cgroup v2): the processes of one server, whatever they do with their session and their environment.
 //!
-//! A group for each server, in the control plane's own. The server enters it before its program runs
-//! ([`entrance`](super::entrance)), so that there is no moment in which a child could be born outside. Where the system has no
-//! groups, or does not let us make one (an ordinary user without a delegated group, most containers), a server's processes are
-//! known by their process group and their environment alone, and one that leaves both is not found.
+//! One group per server, within the control plane's own. The server enters it before its program runs
+//! ([`entrance`](super::entrance)), so that no child can be born outside. If the system has no groups, or does not let
+//! us create one (an ordinary user without a delegated group, most containers), a server's processes are recognized
+//! only by their process group and their environment, and a process that leaves both is not found.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -14,7 +14,8 @@ use sortie_domain::ids::AllocationId;
 
 use super::process::Process;
 
-/// Groups looked at below that of one server, which a server that may do so makes for processes of its own.
+/// Maximum number of groups below that of one server; a server with the permission may create some for its own
+/// processes.
 const MAX_INNER_GROUPS: usize = 1000;
 
 /// The group of one server.
@@ -22,7 +23,7 @@ const MAX_INNER_GROUPS: usize = 1000;
 pub(super) struct ControlGroup(PathBuf);
 
 impl ControlGroup {
-    /// The group at this path, as a record has it.
+    /// The group at this path, as stored in a record.
     pub(super) const fn at(path: PathBuf) -> Self {
         Self(path)
     }
@@ -31,10 +32,10 @@ impl ControlGroup {
         &self.0
     }
 
-    /// Makes an empty group for the server of `allocation`. `None` where that cannot be.
+    /// Creates an empty group for the server of `allocation`. `None` if that is impossible.
     pub(super) fn make(installation: &str, allocation: &AllocationId) -> Option<Self> {
         let group = Self(own_group()?.join(format!("{}{allocation}", prefix(installation))));
-        // An empty one is left where a start did not get as far as a record.
+        // An empty one remains if a start failed before its record was written.
         group.remove();
         match fs::create_dir(&group.0) {
             Ok(()) => Some(group),
@@ -45,7 +46,7 @@ impl ControlGroup {
         }
     }
 
-    /// The groups that control planes of this installation have made and not removed.
+    /// The groups that control planes of this installation have created and not removed.
     pub(super) fn left_by(installation: &str) -> BTreeMap<AllocationId, Self> {
         let prefix = prefix(installation);
         let entries = own_group().and_then(|own| fs::read_dir(own).ok()).into_iter().flatten().flatten();
@@ -56,7 +57,7 @@ impl ControlGroup {
         groups.collect()
     }
 
-    /// Puts the calling process into it.
+    /// Moves the calling process into it.
     pub(super) fn enter(&self) -> io::Result<()> {
         OpenOptions::new().write(true).open(self.0.join(MEMBERS))?.write_all(b"0")
     }
@@ -65,7 +66,8 @@ impl ControlGroup {
     pub(super) fn processes(&self) -> Vec<Process> {
         let mut processes: Vec<_> =
             self.members().into_iter().filter_map(|pid| Process::open(pid).ok()).collect();
-        // The number of one that ended in between may be another's by now: who is watched and still listed is a member.
+        // The id of a process that ended in between may have been reused: only processes that are watched and still
+        // listed are members.
         let members = self.members();
         processes.retain(|process| members.contains(&process.identity().pid));
         processes
@@ -77,7 +79,7 @@ impl ControlGroup {
         lists.iter().flat_map(|list| list.lines()).filter_map(|line| line.parse().ok()).collect()
     }
 
-    /// Its folder and those of the groups in it, each after the one that it is in.
+    /// Its folder and those of the groups in it, parents first.
     fn with_inner(&self) -> Vec<PathBuf> {
         let mut folders = vec![self.0.clone()];
         let mut next = 0;
@@ -92,7 +94,7 @@ impl ControlGroup {
         folders
     }
 
-    /// Removes it, unless there is a process in it.
+    /// Removes it, unless it contains a process.
     pub(super) fn remove(&self) {
         for folder in self.with_inner().iter().rev() {
             let _not_empty_or_not_there = fs::remove_dir(folder);
@@ -106,15 +108,15 @@ impl ControlGroup {
     }
 }
 
-/// The file of a group with the numbers of its processes.
+/// The file of a group with the ids of its processes.
 const MEMBERS: &str = "cgroup.procs";
 
-/// What the names of all groups of an installation begin with.
+/// Prefix of the names of all groups of an installation.
 fn prefix(installation: &str) -> String {
     format!("sortie-{installation}-")
 }
 
-/// The folder of the group that this process is in.
+/// The folder of this process's own group.
 fn own_group() -> Option<PathBuf> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;

@@ -1,10 +1,10 @@
 //! How a server enters its control group before its program runs.
 //!
 //! A process that is moved into a group after its start may have had a child by then, and that child may have left
-//! everything that it could be known by. Nothing can be run between fork and exec without unsafe code. So a process of our own
-//! program is started in the server's place: it enters the group and then becomes the server by exec, which keeps number,
-//! start time, process group and working folder. It passes on everything else that it inherits unchanged. Why exec
-//! failed it says on a pipe, which a successful exec closes.
+//! everything by which it could be recognized. Nothing can run between fork and exec without unsafe code. So a process
+//! of our own program is started instead of the server: it enters the group and then becomes the server by exec, which
+//! keeps process id, start time, process group and working folder. It passes on everything else that it inherits
+//! unchanged. If exec fails, it writes the reason to a pipe, which a successful exec closes.
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
@@ -27,16 +27,16 @@ use super::control_group::ControlGroup;
 use super::helpers::Helper;
 use super::launch::Program;
 
-/// Longest wait for exec.
+/// Maximum wait for exec.
 const EXEC_WAIT: Duration = Duration::from_secs(30);
-/// The variables that the system's loader reads begin with one of these. They are for the server: its libraries may
-/// not suit our program.
+/// Prefixes of the variables that the system's loader reads. They are meant for the server: its libraries may not suit
+/// our program.
 const FOR_THE_LOADER: [&str; 2] = ["LD_", "GLIBC_TUNABLES"];
-/// What stands before their names until exec.
+/// Prefix of their names until exec.
 const HIDDEN: &str = "SORTIE_HIDDEN_";
 
-/// A command that has `helper` enter `group` and become `program`. Its standard streams are to be set; standard input is
-/// the end of a pipe for [`outcome`].
+/// A command that has `helper` enter `group` and become `program`. The caller sets its standard streams; standard input
+/// is the end of a pipe for [`outcome`].
 pub(super) fn command(program: &Program, group: &ControlGroup, helper: &Helper) -> Command {
     let mut command = helper.command();
     command.arg(group.path()).arg("--").arg(&program.path).args(&program.arguments);
@@ -48,7 +48,7 @@ pub(super) fn command(program: &Program, group: &ControlGroup, helper: &Helper) 
 /// Waits until the process has become the server. Blocks.
 ///
 /// # Errors
-/// Why it has not. It may still be there then.
+/// Why it has not. The process may still exist.
 pub(super) fn outcome(mut pipe: PipeReader) -> io::Result<()> {
     let deadline = Instant::now() + EXEC_WAIT;
     loop {
@@ -67,11 +67,12 @@ pub(super) fn outcome(mut pipe: PipeReader) -> io::Result<()> {
     }
 }
 
-/// Enters the control group whose folder is `group`, if that can be, and then becomes the program that `server` begins
-/// with, with the arguments that follow. Standard input is a pipe that is told why that failed; the program has none.
+/// Enters the control group whose folder is `group`, if possible, and then becomes the program that is the first
+/// element of `server`, with the others as arguments. Standard input is a pipe to which the reason for a failure is
+/// written; the program gets an empty one.
 ///
 /// # Errors
-/// Why it failed, once more.
+/// The same reason.
 pub fn enter_group(group: &Path, server: &[OsString]) -> io::Result<Infallible> {
     let mut tell = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let Err(error) = become_server(group, server);
@@ -82,16 +83,16 @@ pub fn enter_group(group: &Path, server: &[OsString]) -> io::Result<Infallible> 
 
 fn become_server(group: &Path, server: &[OsString]) -> io::Result<Infallible> {
     dup2_stdin(File::open("/dev/null")?)?;
-    // The parent sees that the group is empty.
+    // If this fails, the parent sees that the group is empty.
     let _not_entered_is_fine = ControlGroup::at(group.to_owned()).enter();
-    // Rust ignores SIGPIPE, and exec would keep that. A signal that is listened for gets its default back.
+    // Rust ignores SIGPIPE, and exec would keep that. A signal with a listener is reset to its default by exec.
     let runtime = Builder::new_current_thread().enable_io().build()?;
     let _context = runtime.enter();
     drop(signal(SignalKind::pipe())?);
     exec(server)
 }
 
-/// As the standard library does it: a path is run only if the kernel can run it, a name is looked up in `PATH`.
+/// As in the standard library: a path is run only if the kernel can run it, a name is looked up in `PATH`.
 fn exec(server: &[OsString]) -> io::Result<Infallible> {
     let texts = server.iter().map(|text| CString::new(text.as_bytes()));
     let arguments = texts.collect::<Result<Vec<_>, _>>()?;

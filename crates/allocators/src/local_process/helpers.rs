@@ -1,15 +1,15 @@
-//! How the programs are started that run beside a server or in its place.
+//! How to start the programs that run next to a server or in its place.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// One program, as a rule the one that runs the allocator.
+/// One program, usually the one that runs the allocator.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Helper {
     /// The program.
     pub program: PathBuf,
-    /// The arguments that come before those of the task.
+    /// The arguments before those of the task.
     pub arguments: Vec<OsString>,
 }
 
@@ -21,12 +21,12 @@ impl Helper {
     }
 }
 
-/// Those that the allocator needs.
+/// The helpers that the allocator needs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Helpers {
-    /// Calls [`keep_output`](super::keep_output) with the arguments that come last: folder, name of the file, limit in bytes.
+    /// Calls [`keep_output`](super::keep_output) with the last arguments: folder, name of the file, limit in bytes.
     pub keep_output: Helper,
-    /// Calls [`enter_group`](super::enter_group) with the arguments that come last: folder of the group, `--`, the program
-    /// and its arguments.
+    /// Calls [`enter_group`](super::enter_group) with the last arguments: folder of the group, `--`, the program and
+    /// its arguments.
     pub enter_group: Helper,
 }

@@ -1,8 +1,9 @@
 //! Keeps the output of one server within its limit, in a process of its own.
 //!
-//! A server that wrote straight into a file could write any amount between two looks at it. So it writes into a pipe, and this
-//! process takes from it no more than there is room for. It is none of the control plane's threads, because it has to go on
-//! when that ends: at a pipe without a reader the server would be killed. It ends by itself when nobody can write any more.
+//! A server that wrote directly to a file could write any amount between two checks. So it writes to a pipe, and this
+//! process reads no more from it than there is room for. It is not a thread of the control plane, because it has to
+//! outlive it: a server that writes to a pipe without a reader is killed. It ends on its own when nobody can write any
+//! more.
 
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Write as _};
@@ -16,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::helpers::Helper;
 
-/// Most bytes taken from the pipe at a time.
+/// Maximum number of bytes read from the pipe at a time.
 const CHUNK: usize = 64 << 10;
 
 /// Starts `helper` for the file `name` in `folder`, which reads from `pipe`.
@@ -29,19 +30,20 @@ pub(super) fn start(
 ) -> io::Result<Child> {
     let mut command = helper.command();
     command.arg(std::path::absolute(folder)?).arg(name).arg(limit.to_string());
-    // Nothing of a server is to be found in it, which would make it one of the server's processes.
+    // It must contain no variable of a server, which would make it count as one of the server's processes.
     command.env_clear().current_dir("/").process_group(0);
     command.stdin(pipe).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn()
 }
 
-/// Copies standard input to the file `name` in `folder` until it ends: the newest part, of at most `limit` bytes together
-/// with what was moved to `<name>.1`. What cannot be written, as on a full disk, is lost.
+/// Copies standard input to the file `name` in `folder` until it ends: the newest part, of at most `limit` bytes
+/// together with what was moved to `<name>.1`. What cannot be written, e.g. on a full disk, is lost.
 ///
 /// # Errors
-/// What the system says of standard input or the folder.
+/// Errors of standard input or the folder.
 pub fn keep_output(folder: &Path, name: &str, limit: u64) -> io::Result<()> {
-    // `pkill sortie` is meant for the control plane and must not end this process. Listening for a signal replaces its default.
+    // `pkill sortie` is meant for the control plane and must not end this process. Listening for a signal replaces its
+    // default.
     let runtime = Builder::new_current_thread().enable_io().build()?;
     let _context = runtime.enter();
     for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
@@ -50,14 +52,14 @@ pub fn keep_output(folder: &Path, name: &str, limit: u64) -> io::Result<()> {
     copy(io::stdin().lock(), &Place { folder: File::open(folder)?, name: name.to_owned() }, limit / 2)
 }
 
-/// Found again when the folder is moved.
+/// Kept open, so that it is found after it was moved.
 struct Place {
     folder: File,
     name: String,
 }
 
 impl Place {
-    /// The file, and the bytes that it has.
+    /// The file, and its size.
     fn open(&self) -> io::Result<(File, u64)> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
         let file = File::from(openat(&self.folder, &self.name, flags, Mode::RUSR | Mode::WUSR)?);
@@ -65,13 +67,13 @@ impl Place {
         Ok((file, size))
     }
 
-    /// A fresh file; what there is becomes the older part.
+    /// Starts a new file; the existing one becomes the older part.
     fn rotate(&self) -> io::Result<(File, u64)> {
         renameat(&self.folder, &self.name, &self.folder, format!("{}.1", self.name))?;
         self.open()
     }
 
-    /// Whether the file is there still: who prunes old output removes it.
+    /// Whether the file still exists: pruning old output removes it.
     fn is_there(&self) -> bool {
         statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
@@ -79,8 +81,8 @@ impl Place {
 
 fn copy(mut from: impl Read, to: &Place, half: u64) -> io::Result<()> {
     let mut file = to.open().ok();
-    let most = usize::try_from(half).unwrap_or(CHUNK).clamp(1, CHUNK);
-    let mut chunk = vec![0; most];
+    let max = usize::try_from(half).unwrap_or(CHUNK).clamp(1, CHUNK);
+    let mut chunk = vec![0; max];
     loop {
         let taken = match from.read(&mut chunk) {
             Ok(0) => return Ok(()),
@@ -94,7 +96,7 @@ fn copy(mut from: impl Read, to: &Place, half: u64) -> io::Result<()> {
             file = if file.is_some() && to.is_there() { to.rotate().ok() } else { to.open().ok() };
         }
         if let Some((file, size)) = &mut file {
-            // In part where it fails; the file then says how much.
+            // Partially, if it fails; the file's size then tells how much.
             let _lost = file.write_all(bytes);
             *size = file.metadata().map_or(half, |found| found.len());
         }

@@ -23,7 +23,7 @@ use super::record::{Folder, PlacementRecord};
 use super::settings::{LocalFleet, LocalProcess, Placeholders};
 use crate::{AllocatorError, StartOrder};
 
-/// The variables that a server without a record is known by.
+/// The variables by which a server without a record is recognized.
 pub(super) mod variable {
     pub(in super::super) const ALLOCATION: &str = "SORTIE_ALLOCATION_ID";
     pub(in super::super) const FOLDER: &str = "SORTIE_DATA_ID";
@@ -32,14 +32,14 @@ pub(super) mod variable {
     pub(in super::super) const PORT: &str = "SORTIE_PORT";
 }
 
-/// A server that runs and is recorded.
+/// A server that runs and has a record.
 pub(super) struct Launched {
     pub(super) placement: PlacementRecord,
     pub(super) process: Process,
     pub(super) port: PortLease,
 }
 
-/// A server that was not started, or ended right after its start because it could not be recorded.
+/// A server that was not started, or was killed right after its start because it could not be recorded.
 pub(super) struct Failed {
     pub(super) error: AllocatorError,
     /// Whether its program has run: then it may have left something, in its control group or elsewhere.
@@ -53,8 +53,8 @@ impl From<AllocatorError> for Failed {
     }
 }
 
-/// Starts the server of `order` on `port` and records it. Blocks; needs a runtime. The server's own process does not run
-/// where this returns an error.
+/// Starts the server of `order` on `port` and records it. Blocks; needs a runtime. If this returns an error, the
+/// server's own process does not run.
 pub(super) fn launch(
     order: &StartOrder,
     fleet: &LocalFleet,
@@ -90,7 +90,7 @@ pub(super) fn launch(
     Err(failed)
 }
 
-/// Runs `program`, in `group` if there is one. Nothing is left running where this returns an error.
+/// Runs `program`, in `group` if there is one. If this returns an error, nothing is left running.
 fn spawn(
     program: &Program,
     (stdout, stderr): (PipeWriter, PipeWriter),
@@ -115,7 +115,7 @@ fn spawn(
     };
     command.stdout(stdout).stderr(stderr);
     let spawned = port.while_none_is_tested(|| command.spawn());
-    // With it our ends of the pipes: they would keep the keeper, and the outcome from being heard.
+    // Our ends of the pipes are closed with it: they would keep the keeper running, and hide the outcome.
     drop(command);
     let mut child = spawned?;
     match outcome.map_or(Ok(()), entrance::outcome) {
@@ -127,7 +127,7 @@ fn spawn(
     }
 }
 
-/// Starts the process that keeps the output; gives the ends of its pipe for the server.
+/// Starts the process that keeps the output; returns the server's ends of its pipe.
 fn keep(
     order: &StartOrder,
     output: &Output,
@@ -135,7 +135,7 @@ fn keep(
     helpers: &Helpers,
     port: &PortLease,
 ) -> io::Result<((PipeWriter, PipeWriter), Process)> {
-    // Made here, so that an error is heard.
+    // Created here, so that an error is reported.
     drop(output.create()?);
     let (from, to) = io::pipe()?;
     let both = (to.try_clone()?, to);
@@ -170,8 +170,7 @@ fn watch_and_record(
     Ok((process, placement))
 }
 
-/// Kills a server that was not started as it should be. Its process group's number is its own until `wait` has reaped its
-/// leader.
+/// Kills a server whose start failed. The process group's id cannot be reused until `wait` has reaped its leader.
 fn end(child: &mut Child) {
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _gone_is_fine = kill_process_group(pid, Signal::KILL);
@@ -181,7 +180,7 @@ fn end(child: &mut Child) {
     }
 }
 
-/// What a server is run as.
+/// What to run as a server.
 pub(super) struct Program {
     /// A path, or a name to look up in `PATH`.
     pub(super) path: PathBuf,
@@ -222,15 +221,15 @@ impl Program {
         command
     }
 
-    /// Has `command` run where this is to run, with these variables only.
+    /// Makes `command` run this, with only these variables.
     pub(super) fn surround<N: AsRef<OsStr>, V: AsRef<OsStr>>(
         &self,
         command: &mut Command,
         variables: impl IntoIterator<Item = (N, V)>,
     ) {
         command.env_clear().envs(variables);
-        // Its own group: a terminal's Ctrl-C for the control plane is none for the servers, and whatever a server
-        // starts can be stopped with it.
+        // Its own process group: a terminal's Ctrl-C for the control plane does not reach the servers, and everything
+        // that a server starts can be stopped with it.
         command.process_group(0);
         if let Some(folder) = &self.working_folder {
             command.current_dir(folder);
@@ -270,8 +269,8 @@ fn environment(
     variables
 }
 
-/// The program to run. A path is made absolute: relative to which folder it is looked up after a change of the
-/// working folder differs between platforms.
+/// The program to run. A path is made absolute: which folder a relative path starts at after a change of the working
+/// folder differs between platforms.
 fn program(path: &Path) -> Result<PathBuf, AllocatorError> {
     let is_bare_name = path.components().count() == 1 && !path.has_root();
     if is_bare_name {
@@ -284,13 +283,13 @@ fn program(path: &Path) -> Result<PathBuf, AllocatorError> {
 fn check_working_folder(folder: &Path) -> Result<(), AllocatorError> {
     let problem = match std::fs::metadata(folder) {
         Ok(metadata) if metadata.is_dir() => return Ok(()),
-        Ok(_) => "is no folder".to_owned(),
+        Ok(_) => "is not a folder".to_owned(),
         Err(error) => format!("cannot be used: {error}"),
     };
     Err(AllocatorError::invalid(format!("working_folder {} {problem}", folder.display())))
 }
 
-/// What the kernel's refusal to start a server means.
+/// The error for the kernel's refusal to start a server.
 fn spawn_error(error: &io::Error, settings: &LocalProcess) -> AllocatorError {
     let path = settings.path.display();
     let permanent = |problem: &str| AllocatorError::invalid(format!("path {path} {problem}"));
@@ -304,12 +303,12 @@ fn spawn_error(error: &io::Error, settings: &LocalProcess) -> AllocatorError {
         Some(Errno::ACCESS | Errno::PERM) => {
             permanent("cannot be run: it must be a file that the control plane's user may execute")
         }
-        Some(Errno::NOEXEC) => permanent("cannot be run: it is no program for this machine"),
+        Some(Errno::NOEXEC) => permanent("cannot be run: it is not a program for this machine"),
         Some(Errno::TOOBIG) => permanent("cannot be run: its arguments and environment are too long"),
         Some(Errno::LOOP) => permanent("cannot be run: its links lead in a circle"),
-        // No error number: an argument or variable with a NUL byte, found before the kernel was asked.
+        // No error number: an argument or variable with a NUL byte, found before the kernel was called.
         None if error.kind() == io::ErrorKind::InvalidInput => {
-            permanent("cannot be run: an argument or variable holds a NUL byte")
+            permanent("cannot be run: an argument or variable contains a NUL byte")
         }
         _ => AllocatorError::unreachable(format!("cannot start {path}: {error}")),
     }

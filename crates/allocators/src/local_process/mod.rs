@@ -1,22 +1,22 @@
-//! Game servers as plain processes of this machine: for a laptop, and for a rented box without anything else.
+//! Game servers as plain processes of this machine: for a laptop, or a single rented machine.
 //!
-//! Servers outlive the control plane. They lead their own process group, write their output to a process that
-//! outlives it, too, and are known again by a placement record or, if a crash came between start and record, by the
-//! ids in their environment; so a restart or an upgrade of the control plane interrupts no match. What runs the
-//! control plane must leave its children alone for that (systemd: `KillMode=process`).
+//! Servers outlive the control plane. They lead their own process group, write their output to a process that outlives
+//! it, too, and are recognized by a placement record or, if a crash came between start and record, by the ids in their
+//! environment; so a restart or an upgrade of the control plane interrupts no match. This requires that whatever runs
+//! the control plane leaves its children alone (systemd: `KillMode=process`).
 //!
-//! One allocator serves every fleet of local processes: they share the machine's ports, and a server whose fleet
-//! is no longer configured can still be stopped.
+//! One allocator serves every fleet of local processes: they share the machine's ports, and a server whose fleet is no
+//! longer configured can still be stopped.
 //!
 //! | file | what is in it |
 //! |---|---|
 //! | `settings` | what is configured |
 //! | `launch`, `entrance` | the start of one process; how it enters its control group before that |
-//! | `watch` | one task a server, from start or recovery to the end |
+//! | `watch` | one task per server, from start or recovery to the end |
 //! | `recovery` | which servers an earlier control plane has left |
 //! | `record` | the folder `servers`: placement records and output |
-//! | `process`, `proc_files`, `strays`, `control_group` | processes, and all that descends from one |
-//! | `ports`, `output`, `keeper` | the two things that a server uses up |
+//! | `process`, `proc_files`, `strays`, `control_group` | processes and their descendants |
+//! | `ports`, `output`, `keeper` | the resources of a server |
 //! | `helpers` | how `keeper` and `entrance` are started, which run in processes of their own |
 
 mod control_group;
@@ -66,13 +66,13 @@ pub use self::keeper::keep_output;
 pub use self::record::PlacementRecord;
 pub use self::settings::{LocalFleet, LocalProcess};
 
-/// Ended servers whose output is kept.
+/// Number of ended servers whose output is kept.
 const MAX_ENDED_LOGS: usize = 200;
-/// Ended allocations that are remembered, so that a late second order for one starts nothing.
+/// Number of ended allocations that are remembered, so that a late repetition of an order starts nothing.
 const MAX_ENDED_REMEMBERED: usize = 10_000;
-/// Longest wait for the listener when everything is stopped.
+/// Maximum wait for the listener when everything is stopped.
 const REPORT_WAIT: Duration = Duration::from_secs(2);
-/// Time from SIGKILL until a process that is still there is reported as an error.
+/// Time after SIGKILL until a process that still exists is reported as an error.
 const KILL_WAIT: Duration = Duration::from_secs(10);
 
 /// The data folder cannot be used.
@@ -81,7 +81,7 @@ const KILL_WAIT: Duration = Duration::from_secs(10);
 pub struct OpenError {
     /// The folder.
     pub folder: PathBuf,
-    /// What the system said.
+    /// The system's error.
     pub source: io::Error,
 }
 
@@ -107,17 +107,17 @@ struct Shared {
 struct Book {
     slots: BTreeMap<AllocationId, Slot>,
     ended: Ended,
-    /// No further server is started.
+    /// No further servers are started.
     closed: bool,
 }
 
 enum Slot {
-    /// Being started; the token is cancelled when that has worked or failed.
+    /// Being started; the token is cancelled when the start has succeeded or failed.
     Starting(CancellationToken),
     Placed(Arc<Server>),
 }
 
-/// The allocations that ended last.
+/// The most recently ended allocations.
 #[derive(Default)]
 struct Ended {
     ids: BTreeSet<AllocationId>,
@@ -138,7 +138,7 @@ impl Ended {
     }
 }
 
-/// What to do about an order.
+/// How to handle an order.
 enum Admission {
     /// It has been carried out.
     Done(Started),
@@ -148,7 +148,7 @@ enum Admission {
     Go(StartGuard),
 }
 
-/// Keeps the slot of an order that is being carried out; frees it unless the server was placed.
+/// Reserves the slot of an order that is being carried out; frees it unless the server was placed.
 struct StartGuard {
     shared: Arc<Shared>,
     allocation: AllocationId,
@@ -166,19 +166,19 @@ impl Drop for StartGuard {
     }
 }
 
-/// Nothing here leaves data half-changed where it could panic, so a poisoned lock is as good as any.
+/// Poisoning is ignored: no panic can leave the data half-changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl LocalProcessAllocator {
-    /// Takes over the servers that an earlier allocator of the same `installation` left in the data folder, and reports to
-    /// `listener` those that ended meanwhile. What is left of servers that have ended is killed meanwhile.
+    /// Takes over the servers that an earlier allocator of the same `installation` left in the data folder, and reports
+    /// to `listener` those that have ended since. Leftovers of ended servers are killed in the background.
     ///
-    /// One allocator may use a data folder at a time. Needs a runtime.
+    /// Only one allocator may use a data folder at a time. Needs a runtime.
     ///
     /// # Errors
-    /// [`OpenError`] where records cannot be read or written.
+    /// [`OpenError`] if records cannot be read or written.
     pub async fn open(
         data: &Path,
         installation: &str,
@@ -212,30 +212,30 @@ impl LocalProcessAllocator {
         Ok(Self { shared })
     }
 
-    /// Stops every server and starts no further one; for a control plane that takes its servers with it. Each
-    /// gets its fleet's grace to exit, but no more than `most_grace`. The ends are reported to the listener.
+    /// Stops every server and starts no further ones; for a control plane that stops its servers when it shuts down.
+    /// Each gets its fleet's grace period to exit, but at most `max_grace`. The ends are reported to the listener.
     ///
     /// # Errors
-    /// The processes that are still there some seconds after SIGKILL.
-    pub async fn stop_all(&self, most_grace: Duration) -> Result<(), Vec<PlacementRecord>> {
+    /// The processes that still exist some seconds after SIGKILL.
+    pub async fn stop_all(&self, max_grace: Duration) -> Result<(), Vec<PlacementRecord>> {
         lock(&self.shared.book).closed = true;
         self.shared.starts_settled().await;
         let servers = self.shared.servers();
         for server in &servers {
-            server.ask_to_stop(StopCause::ControlPlaneEnds { most_grace });
+            server.ask_to_stop(StopCause::ControlPlaneEnds { max_grace });
         }
         let all_gone = async {
             for server in &servers {
                 server.gone.cancelled().await;
             }
         };
-        if tokio::time::timeout(most_grace.saturating_add(KILL_WAIT), all_gone).await.is_ok() {
+        if tokio::time::timeout(max_grace.saturating_add(KILL_WAIT), all_gone).await.is_ok() {
             let all_known = async {
                 for server in &servers {
                     server.finished.cancelled().await;
                 }
             };
-            // A listener that cannot take the news hears it from the next allocator.
+            // If the listener cannot take a report, it gets it from the next allocator.
             let _known_or_not = tokio::time::timeout(REPORT_WAIT, all_known).await;
             return Ok(());
         }
@@ -244,10 +244,10 @@ impl LocalProcessAllocator {
     }
 }
 
-/// The orders of an `installation` whose servers, or what they have started, run now. Looks and does nothing.
+/// The orders of an `installation` whose servers, or their descendants, run now. Changes nothing.
 ///
 /// # Errors
-/// What the system says where it does not tell which processes run.
+/// The system's error if it does not tell which processes run.
 pub async fn orders_of_running(installation: &str) -> io::Result<BTreeSet<AllocationId>> {
     Ok(recovery::orders(installation, &proc_files::running().await?))
 }
@@ -321,7 +321,7 @@ impl Shared {
         }
     }
 
-    /// Puts a server under watch.
+    /// Starts watching a server.
     fn place(self: &Arc<Self>, server: Server) {
         let server = Arc::new(server);
         let slot = Slot::Placed(Arc::clone(&server));
@@ -329,8 +329,8 @@ impl Shared {
         self.spawn(watch::watch(Arc::clone(self), server));
     }
 
-    /// Kills what is left of a server that has ended. Its allocation has no other server until that is done, which would
-    /// carry the same ids.
+    /// Kills what is left of an ended server. Until that is done, its allocation gets no other server, which would have
+    /// the same ids.
     fn clear_stray(self: &Arc<Self>, allocation: AllocationId, group: Option<ControlGroup>) {
         let Ok(Admission::Go(guard)) = self.admit(&allocation) else { return };
         let shared = Arc::clone(self);
@@ -340,7 +340,7 @@ impl Shared {
         });
     }
 
-    /// The server is gone and everyone who has to know knows.
+    /// The server is gone and everyone who has to know has been notified.
     fn forget(&self, allocation: &AllocationId) {
         let mut book = lock(&self.book);
         book.slots.remove(allocation);
@@ -365,7 +365,7 @@ impl Shared {
         Ok(Admission::Go(StartGuard { shared: Arc::clone(self), allocation: allocation.clone(), settled }))
     }
 
-    /// Starts the server of `order`; its slot is kept by the caller.
+    /// Starts the server of `order`; the caller keeps its slot.
     async fn carry_out(
         self: &Arc<Self>,
         order: StartOrder,
@@ -409,7 +409,7 @@ fn shutting_down() -> AllocatorError {
 
 fn no_port(id: &FleetId, fleet: &LocalFleet) -> AllocatorError {
     let ports = &fleet.process.ports;
-    // Not a lack of capacity: a server that is just ending gives its port back in a moment.
+    // Not a lack of capacity: a server that is just ending will return its port in a moment.
     AllocatorError::new(
         ErrorClass::Conflict,
         format!(
@@ -420,7 +420,7 @@ fn no_port(id: &FleetId, fleet: &LocalFleet) -> AllocatorError {
     )
 }
 
-/// Allocation ids name files here.
+/// Allocation ids are used as file names here.
 fn check_file_name(allocation: &AllocationId) -> Result<(), AllocatorError> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let id = allocation.as_str();
@@ -436,7 +436,7 @@ fn check_file_name(allocation: &AllocationId) -> Result<(), AllocatorError> {
 impl Allocator for LocalProcessAllocator {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            // The signals are sent by the task that watches the process.
+            // The task that watches the process sends the signals.
             stop_only_waits: true,
             reports_exits: true,
             list_lag: Duration::ZERO,
@@ -453,10 +453,10 @@ impl Allocator for LocalProcessAllocator {
             }
         };
         let Some(fleet) = self.shared.fleets.get(&order.fleet).cloned() else {
-            let problem = format!("fleet {} is no fleet of local processes", order.fleet);
+            let problem = format!("fleet {} is not a fleet of local processes", order.fleet);
             return Err(AllocatorError::invalid(problem));
         };
-        // A task of its own: a caller who gives up must not leave a process that nobody watches.
+        // In a task of its own: a caller that gives up must not leave an unwatched process.
         let (tell, told) = oneshot::channel();
         let (shared, order) = (Arc::clone(&self.shared), order.clone());
         self.shared.spawn(async move {

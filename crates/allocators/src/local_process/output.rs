@@ -1,9 +1,9 @@
-//! The output files of a server, and the bounds of one that writes straight into its file.
+//! The output files of a server, and the limit for a server that writes directly to its file.
 //!
-//! A server writes to a process that keeps the bounds ([`keeper`](super::keeper)). One that an earlier version has started
-//! appends to the file itself: the watcher now and then moves the newest part aside and cuts the file. What the
-//! server writes between the last read and the cut is lost: a few lines at most, and only of a server that has already
-//! written more than is kept.
+//! A server writes to a process that enforces the limit ([`keeper`](super::keeper)). A server that an earlier version
+//! started appends to the file itself: the watcher regularly moves the newest part aside and truncates the file. What
+//! the server writes between the last read and the truncation is lost: a few lines at most, and only of a server that
+//! has already written more than is kept.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -11,26 +11,27 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Longest time between two looks at a file.
+/// Maximum time between two checks of a file.
 const SLOWEST_LOOK: Duration = Duration::from_secs(1);
-/// Shortest time between two looks at a file that grows fast.
+/// Minimum time between two checks of a file that grows fast.
 const FASTEST_LOOK: Duration = Duration::from_millis(20);
 
 /// The output files of one server.
 pub(super) struct Output {
     pub(super) log: PathBuf,
     pub(super) older: PathBuf,
-    /// Bytes kept in both together.
+    /// Maximum size of both together, in bytes.
     pub(super) limit: u64,
 }
 
 impl Output {
-    /// The file that a server's output goes to. Opened for appending, so that the writer continues at the new end after the file is truncated.
+    /// The file that a server's output goes to. Opened for appending, so that the writer continues at the new end after
+    /// the file is truncated.
     pub(super) fn create(&self) -> io::Result<File> {
         OpenOptions::new().create(true).append(true).mode(0o600).open(&self.log)
     }
 
-    /// Removes what a server that could not be started has left.
+    /// Removes the files of a server that could not be started.
     pub(super) fn discard(&self) {
         let _absent_is_fine = std::fs::remove_file(&self.log);
     }
@@ -52,7 +53,7 @@ impl Output {
         }
     }
 
-    /// Brings the output within its limit once.
+    /// Reduces the output to its limit once.
     pub(super) async fn bound(&self) {
         let size = tokio::fs::metadata(&self.log).await.map_or(0, |metadata| metadata.len());
         if size > self.limit / 2 {
@@ -64,13 +65,13 @@ impl Output {
         let (log, older, keep) = (self.log.clone(), self.older.clone(), self.limit / 2);
         let rotated = tokio::task::spawn_blocking(move || rotate(&log, &older, keep)).await;
         if let Ok(Err(error)) = rotated {
-            tracing::warn!(file = %self.log.display(), %error, "the output of a server could not be bounded");
+            tracing::warn!(file = %self.log.display(), %error, "the output of a server could not be limited");
         }
     }
 }
 
-/// When to look again at a file that grew by `growth` bytes in `pause` and has `room` bytes left: after half
-/// the time that it takes to fill up.
+/// When to check a file again that grew by `growth` bytes in `pause` and has `room` bytes left: after half the time
+/// that it takes to fill up.
 fn next_look(growth: u64, room: u64, pause: Duration) -> Duration {
     if growth == 0 {
         return SLOWEST_LOOK;
@@ -79,16 +80,16 @@ fn next_look(growth: u64, room: u64, pause: Duration) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).clamp(FASTEST_LOOK, SLOWEST_LOOK)
 }
 
-/// Makes the last `keep` bytes of `log`, and what is written meanwhile, the content of `older`, and cuts `log`.
+/// Moves the last `keep` bytes of `log`, and what is written in the meantime, to `older`, and truncates `log`.
 fn rotate(log: &Path, older: &Path, keep: u64) -> io::Result<()> {
     let mut from = OpenOptions::new().read(true).write(true).open(log)?;
     let size = from.metadata()?.len();
     from.seek(SeekFrom::Start(size.saturating_sub(keep)))?;
-    // To the very end, so that little is lost; but a server that writes as fast as this reads has to lose some.
-    let most = keep.saturating_mul(2);
+    // Up to the very end, so that little is lost; but a server that writes as fast as this reads has to lose some.
+    let max = keep.saturating_mul(2);
     let kept = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(older);
-    let copied = kept.and_then(|mut to| io::copy(&mut (&mut from).take(most), &mut to));
-    // Cut whether or not the copy worked: a full disk is the likeliest reason why it did not.
+    let copied = kept.and_then(|mut to| io::copy(&mut (&mut from).take(max), &mut to));
+    // Truncated whether or not the copy worked: the likeliest cause of a failure is a full disk.
     from.set_len(0)?;
     copied.map(|_| ())
 }

@@ -1,8 +1,8 @@
-//! Ports for servers: one server each, and free as far as the machine can tell.
+//! Ports for servers: each is used by one server, and free as far as the machine can tell.
 //!
-//! A port is chosen and tested here and bound by the server a moment later. Another program may take it in
-//! between; the server then exits and the broker orders another. Handing the server a bound socket would close
-//! that gap, but no engine takes one.
+//! A port is chosen and tested here and bound by the server a moment later. Another program may take it in between; the
+//! server then exits and the broker orders another one. Handing the server a bound socket would close that gap, but no
+//! game engine accepts one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -20,20 +20,20 @@ use super::lock;
 #[derive(Default)]
 pub(super) struct Ports {
     state: Mutex<State>,
-    /// Where the memory outlives the process: an empty file for each port that was given back, whose time of change says
-    /// when. A file each, because then nothing else has to be written with it, and a kill leaves nothing half-written.
+    /// Makes the memory outlive the process: an empty file per returned port, whose modification time says when.
+    /// Separate files, because then nothing else has to be written with it, and a kill leaves nothing half-written.
     folder: Option<PathBuf>,
 }
 
-/// Each port remembers by itself how long it has rested, so that fleets whose ranges overlap in any way share one
-/// memory: there are at most 65,536 ports to remember.
+/// Each port has its own entry, so that fleets whose ranges overlap share one memory: there are at most 65,536 ports to
+/// remember.
 #[derive(Default)]
 struct State {
     taken: BTreeSet<u16>,
-    /// When ports that were in use were given back, by `returns`. The one that has rested longest is used first, and
-    /// before it those that were never used, so that players of the last server do not end up talking to the next.
+    /// When used ports were returned, in the order of `returns`. Ports that were never used come first, then the one
+    /// that was returned first, so that players of the last server do not end up talking to the next one.
     rested_since: BTreeMap<u16, u64>,
-    /// How many ports were given back.
+    /// How many ports were returned.
     returns: u64,
 }
 
@@ -44,7 +44,7 @@ impl State {
         self.rested_since.insert(port, self.returns);
     }
 
-    /// The free ports of `range`, those that have rested longest first.
+    /// The free ports of `range`, in the order in which they were returned.
     fn by_rest(&self, range: &RangeInclusive<u16>) -> Vec<u16> {
         let mut free: Vec<_> = range.clone().filter(|port| !self.taken.contains(port)).collect();
         free.sort_by_key(|port| self.rested_since.get(port));
@@ -52,7 +52,7 @@ impl State {
     }
 }
 
-/// A port in use; free again when dropped.
+/// A port in use; returned when dropped.
 pub(super) struct PortLease {
     port: u16,
     ports: Arc<Ports>,
@@ -63,8 +63,8 @@ impl PortLease {
         self.port
     }
 
-    /// Does `spawn` while no port is being tested. A new process holds copies of our sockets until it runs its
-    /// program: that of a test would keep the port from the server that it was tested for.
+    /// Calls `spawn` while no port is being tested. A new process has copies of our sockets until it runs its program:
+    /// that of a test would block the port for the server for which it was tested.
     pub(super) fn while_none_is_tested<T>(&self, spawn: impl FnOnce() -> T) -> T {
         let _tests_wait = lock(&self.ports.state);
         spawn()
@@ -79,11 +79,10 @@ impl Drop for PortLease {
 }
 
 impl Ports {
-    /// Ports that have rested since the control planes before gave them back, which said so in `folder`. It is made if it
-    /// is not there.
+    /// Ports with the memory of earlier control planes in `folder`, which is created if it does not exist.
     ///
     /// # Errors
-    /// The folder cannot be made or read.
+    /// The folder cannot be created or read.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let mut given_back = Vec::new();
@@ -100,7 +99,7 @@ impl Ports {
         Ok(Self { state: Mutex::new(state), folder: Some(folder.to_owned()) })
     }
 
-    /// For the process after this one.
+    /// For the next process.
     fn remember(&self, port: u16) {
         let Some(folder) = &self.folder else { return };
         let file = OpenOptions::new()
@@ -111,11 +110,11 @@ impl Ports {
             .open(folder.join(port.to_string()));
         let touched = file.and_then(|file| file.set_modified(SystemTime::now()));
         if let Err(error) = touched {
-            tracing::warn!(port, %error, "a restart will not know that this port was used a moment ago");
+            tracing::warn!(port, %error, "a restart will not know that this port was used just now");
         }
     }
 
-    /// The port of `range` that has rested longest among those that no live server has and nothing else is bound to;
+    /// The port of `range` that was returned first among those that no live server has and nothing else has bound;
     /// `None` if there is none.
     pub(super) fn lease(self: &Arc<Self>, range: &RangeInclusive<u16>) -> Option<PortLease> {
         let mut state = lock(&self.state);
@@ -124,15 +123,14 @@ impl Ports {
         Some(PortLease { port, ports: Arc::clone(self) })
     }
 
-    /// The port that a server which is already running was given.
+    /// The port of a server that is already running.
     pub(super) fn claim(self: &Arc<Self>, port: u16) -> PortLease {
         lock(&self.state).taken.insert(port);
         PortLease { port, ports: Arc::clone(self) }
     }
 }
 
-/// Whether nothing on this machine is bound to `port`. Binding to every address fails too if a single one is
-/// taken.
+/// Whether nothing on this machine has bound `port`. Binding to every address also fails if a single one is taken.
 fn is_free(port: u16) -> bool {
     let every_address = (Ipv4Addr::UNSPECIFIED, port);
     UdpSocket::bind(every_address).is_ok() && TcpListener::bind(every_address).is_ok()
@@ -171,22 +169,22 @@ mod tests {
         drop(claimed);
     }
 
-    /// Leases a port and gives it back at once.
+    /// Leases a port and returns it at once.
     fn used(ports: &Arc<Ports>, range: &RangeInclusive<u16>) -> u16 {
         ports.lease(range).expect("a free port").port()
     }
 
     #[test]
-    fn a_port_rests_as_long_as_possible_also_beside_fleets_with_other_ranges() {
+    fn a_port_rests_as_long_as_possible_even_if_ranges_overlap() {
         let ports = Arc::new(Ports::default());
         let range = free_ports(4);
         let first = *range.start();
         let (a, b, both) = (first..=first + 1, first + 2..=first + 3, first + 1..=first + 2);
-        // One fleet after the other, each with its own range: every port of a range comes before one comes twice.
+        // One fleet after the other, each with its own range: every port of a range is used before one is used twice.
         let of_a_and_b: Vec<_> = (0..4).flat_map(|_| [used(&ports, &a), used(&ports, &b)]).collect();
         let once_each = [first, first + 2, first + 1, first + 3];
         assert_eq!(of_a_and_b, [once_each, once_each].concat());
-        // A fleet whose range overlaps both takes the port that was given back before the other.
+        // A fleet whose range overlaps both takes the port that was returned first.
         assert_eq!(used(&ports, &a), first);
         assert_eq!([used(&ports, &both), used(&ports, &both)], [first + 2, first + 1]);
         assert_eq!([used(&ports, &a), used(&ports, &a)], [first, first + 1]);
@@ -202,7 +200,7 @@ mod tests {
         assert_eq!([used(&ports, &range), used(&ports, &range)], [first + 1, first + 2]);
         drop(held);
         assert_eq!([0; 3].map(|_| used(&ports, &range)), [first + 1, first + 2, first]);
-        // The same holds for the port of a server that was taken over.
+        // The same applies to the port of a server that was taken over.
         drop(ports.claim(first + 1));
         assert_eq!([0; 3].map(|_| used(&ports, &range)), [first + 2, first, first + 1]);
     }
@@ -217,18 +215,18 @@ mod tests {
         let ports = open();
         let held = ports.lease(&range).expect("first");
         assert_eq!(used(&ports, &range), first + 1);
-        // What the system notes of two moments must differ.
+        // The timestamps of two moments must differ.
         let earlier = SystemTime::now() - std::time::Duration::from_secs(60);
         File::create(folder.join((first + 1).to_string())).unwrap().set_modified(earlier).unwrap();
         drop(held);
         drop(ports);
-        // Killed here.
+        // The process is killed here.
         let ports = open();
         let order: Vec<_> = (0..4).map(|_| used(&ports, &range)).collect();
         assert_eq!(order, [first + 2, first + 3, first + 1, first]);
     }
 
-    /// A few free ports in a row, which are hard to promise: they are looked for.
+    /// A few consecutive free ports, which cannot be reserved: they are searched for.
     fn free_ports(count: u16) -> RangeInclusive<u16> {
         let first = (20_000..60_000)
             .step_by(usize::from(count))

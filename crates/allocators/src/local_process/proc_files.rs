@@ -1,4 +1,4 @@
-//! What `/proc` tells about processes: to know one again, and to find those that nobody kept a record of.
+//! What `/proc` tells about processes: to recognize one, and to find those without a record.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use sortie_inherited::OUR_PREFIX;
 
-/// Longest environment of a process that is read, in bytes: what Linux allows by default.
+/// Maximum size of a process's environment that is read, in bytes: what Linux allows by default.
 const MAX_ENVIRONMENT_BYTES: u64 = 2 * 1024 * 1024;
-/// Time given to processes that are about to run another program, between two looks.
+/// Time between two checks of processes that are about to run another program.
 const EXEC_PAUSE: Duration = Duration::from_millis(5);
-/// Looks at such processes before they are taken for strangers.
+/// Checks of such processes before they count as strangers.
 const MAX_EXEC_LOOKS: u32 = 40;
 /// The flag of kernel threads, `PF_KTHREAD` in the kernel's `sched.h`.
 const KERNEL_THREAD: u64 = 0x0020_0000;
@@ -25,27 +25,27 @@ pub(super) struct Stat {
     pub(super) group: i32,
     /// When it was started, in clock ticks since the boot.
     pub(super) started_ticks: u64,
-    /// An environment of no bytes is to be believed: it has none, or none that we may see. Otherwise it is just
-    /// being given another program, and has none for that moment.
+    /// Whether an empty environment is real: it has none, or none that we may see. Otherwise exec is in progress, and
+    /// there is none for that moment.
     bare: bool,
 }
 
 impl Stat {
-    /// Reads those of the process with the number `pid`.
+    /// Reads those of the process with the id `pid`.
     pub(super) fn read(pid: i32) -> io::Result<Self> {
         let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         Self::parse(&text)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unknown format of /proc"))
     }
 
-    /// See proc_pid_stat(5). The name of the program, field 2, may hold blanks and brackets: fields are counted
-    /// from the last bracket.
+    /// See proc_pid_stat(5). The program's name, field 2, may contain blanks and brackets: fields are counted from the
+    /// last bracket.
     fn parse(text: &str) -> Option<Self> {
         let (_, after_name) = text.rsplit_once(')')?;
         let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
         let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
         let (start, end) = (number(50)?, number(51)?);
-        // Where the kernel hides the addresses of a process, its code is said to begin at 1.
+        // If the kernel hides the addresses of a process, its code appears to begin at 1.
         let hidden = number(26)? == 1;
         let kernel_thread = number(9)? & KERNEL_THREAD != 0;
         Some(Self {
@@ -70,7 +70,7 @@ pub(super) struct Running {
     pub(super) variables: BTreeMap<String, String>,
 }
 
-/// Every running process of our own user but ourselves, ended ones that wait for their parent left out.
+/// Every running process of our own user except this one; zombies are left out.
 pub(super) async fn running() -> io::Result<Vec<Running>> {
     let mut seen = look(None).await?;
     let mut looks = 0;
@@ -90,14 +90,14 @@ struct Seen {
     in_exec: Vec<i32>,
 }
 
-/// Looks at these processes, or at all.
+/// Reads these processes, or all of them.
 async fn look(pids: Option<Vec<i32>>) -> io::Result<Seen> {
     let looked = tokio::task::spawn_blocking(move || {
         let pids = pids.map_or_else(every_process, Ok)?;
         let user = rustix::process::geteuid().as_raw();
         let mut seen = Seen::default();
         for pid in pids {
-            // A process may end between any two of these reads: it is then none that runs.
+            // A process may end between any two of these reads: then it does not run.
             if std::fs::metadata(format!("/proc/{pid}")).is_ok_and(|process| process.uid() == user) {
                 look_at(pid, &mut seen);
             }

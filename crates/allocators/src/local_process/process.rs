@@ -1,9 +1,9 @@
-//! One process, known beyond doubt: pid, start time and boot together, and a pidfd while it is watched.
+//! One process, identified reliably: by pid, start time and boot together, and by a pidfd while it is watched.
 //!
-//! Why not `tokio::process::Child`: servers outlive the control plane, and the next control plane is not their
-//! parent. A pidfd becomes readable when its process ends, whoever the parent is, so that a server which was
-//! started a moment ago and one taken over from an earlier control plane are watched by the same code. It
-//! also leaves an ended child unreaped until its group is dealt with: until then its number cannot be reused.
+//! Why not `tokio::process::Child`: servers outlive the control plane, and the next control plane is not their parent.
+//! A pidfd becomes readable when its process ends, whoever the parent is, so the same code watches servers that were
+//! just started and servers that were taken over. It also leaves an ended child unreaped until its group has been
+//! handled: until then its id cannot be reused.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,13 +19,13 @@ use tokio::io::unix::AsyncFd;
 
 use super::proc_files::{self, Stat};
 
-/// Tells one process from every other that had or will have its number.
+/// Distinguishes a process from all others with the same id, before or after it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Identity {
     pub(super) pid: i32,
     /// Start time in clock ticks since the boot: field 22 of `/proc/<pid>/stat`.
     pub(super) started_ticks: u64,
-    /// The kernel's id of the boot that pid and ticks belong to.
+    /// The kernel's id of the boot to which pid and ticks belong.
     pub(super) boot: String,
 }
 
@@ -45,21 +45,21 @@ pub(super) enum Ending {
 }
 
 impl Process {
-    /// Watches the process that has the number `pid` now. Needs a runtime.
+    /// Watches the process that has the id `pid` now. Needs a runtime.
     ///
     /// # Errors
-    /// `NotFound` or `ESRCH` where there is none, and whatever else the kernel says.
+    /// `NotFound` or `ESRCH` if there is none, and any other error of the kernel.
     pub(super) fn open(number: i32) -> io::Result<Self> {
         let pid = Pid::from_raw(number).ok_or(io::ErrorKind::NotFound)?;
         let fd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-        // Read after the pidfd is open: were the number reused in between, this would be the new one's time,
-        // and the pidfd the old one's; callers that expect a certain process compare the identity.
+        // Read after the pidfd is open: if the id were reused in between, this would be the new process's time, and the
+        // pidfd the old one's; callers that expect a certain process compare the identity.
         let started_ticks = Stat::read(number)?.started_ticks;
         let identity = Identity { pid: number, started_ticks, boot: proc_files::boot_id()? };
         Ok(Self { identity, pid, fd: readable(fd)? })
     }
 
-    /// Watches the process of `identity`, if it is still there: its number alone proves nothing.
+    /// Watches the process of `identity`, if it still exists: its id alone proves nothing.
     pub(super) fn reopen(identity: &Identity) -> Option<Self> {
         Self::open(identity.pid).ok().filter(|process| process.identity == *identity)
     }
@@ -81,17 +81,17 @@ impl Process {
         Ok(kill_process_group(self.pid, signal)?)
     }
 
-    /// Kills the process itself, and nothing else.
+    /// Kills only the process itself.
     pub(super) fn kill(&self) -> io::Result<()> {
         Ok(pidfd_send_signal(&self.fd, Signal::KILL)?)
     }
 
-    /// Whether it is a child of ours that has ended and was not reaped: its number is then still its own.
+    /// Whether it is an ended, unreaped child of ours: then its id is not reused yet.
     pub(super) fn is_unreaped(&self) -> bool {
         matches!(self.wait(WaitIdOptions::NOWAIT), Some(Ending::Known(_)))
     }
 
-    /// Takes note of its end when that comes, if it is a child of ours: nobody waits for it otherwise.
+    /// Reaps it when it ends, if it is a child of ours: nobody else waits for it.
     pub(super) async fn buried(self) {
         self.exited().await;
         let _reaped = self.reap();
@@ -110,7 +110,7 @@ impl Process {
         }
     }
 
-    /// How long ago it was started, time in which the machine slept included.
+    /// How long ago it was started, including time in which the machine slept.
     pub(super) fn age(&self) -> Duration {
         let now = clock_gettime(ClockId::Boottime);
         let up = Duration::new(now.tv_sec.try_into().unwrap_or(0), now.tv_nsec.try_into().unwrap_or(0));

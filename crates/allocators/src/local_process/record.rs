@@ -1,8 +1,8 @@
-//! Placement records: what survives the control plane, one small file a server.
+//! Placement records: what survives the control plane, one small file per server.
 //!
-//! Not in the log: where a server runs is no decision but a fact of this machine, which another replica has no
-//! use for. A record is written before the allocator says "started", and removed after the broker has accepted
-//! the end of the server, so that an end which nobody has heard of yet is reported after a restart.
+//! Not in the log: where a server runs is not a decision but a fact about this machine, which is useless to another
+//! replica. A record is written before the allocator says "started", and removed after the broker has accepted the end
+//! of the server, so that an unreported end is reported after a restart.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ use sortie_domain::ids::{AllocationId, FleetId, ServerId};
 use super::control_group::ControlGroup;
 use super::process::Identity;
 
-/// Version of the format of a record.
+/// Version of the record's format.
 const VERSION: u32 = 1;
 
 /// One server on this machine.
@@ -31,16 +31,16 @@ pub struct PlacementRecord {
     pub port: u16,
     /// Its process.
     pub(super) process: Identity,
-    /// The process that keeps its output; none of an earlier version's.
+    /// The process that keeps its output; servers of earlier versions have none.
     pub(super) keeper: Option<Identity>,
-    /// Its control group, where it has one.
+    /// Its control group, if it has one.
     pub(super) group: Option<ControlGroup>,
     /// When it was started, RFC 3339 in UTC; for people.
     pub(super) started_at: String,
 }
 
 impl PlacementRecord {
-    /// The number of its process.
+    /// The id of its process.
     #[must_use]
     pub const fn pid(&self) -> i32 {
         self.process.pid
@@ -64,7 +64,7 @@ struct Stored {
     keeper_start_ticks: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     control_group: Option<PathBuf>,
-    /// The installation whose server it is; earlier versions did not say.
+    /// The installation of the server; earlier versions did not record it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     installation: Option<String>,
 }
@@ -117,7 +117,7 @@ impl TryFrom<Stored> for PlacementRecord {
     }
 }
 
-/// The folder of the servers of one control plane: records and output.
+/// The folder of one control plane's servers: records and output.
 pub(super) struct Folder {
     path: PathBuf,
     /// Names the installation in the environment of its servers.
@@ -125,7 +125,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// The folder `servers` in the data folder; made if it is not there.
+    /// The folder `servers` in the data folder; created if it does not exist.
     pub(super) fn open(data: &Path, installation: &str) -> io::Result<Self> {
         let path = data.join("servers");
         DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
@@ -136,17 +136,17 @@ impl Folder {
         &self.id
     }
 
-    /// Where records and output are.
+    /// The folder of records and output.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where the output of a server goes.
+    /// The file for the output of a server.
     pub(super) fn log(&self, allocation: &AllocationId) -> PathBuf {
         self.path.join(format!("{allocation}.log"))
     }
 
-    /// Where the older part of that output is.
+    /// The file for the older part of that output.
     pub(super) fn older_log(&self, allocation: &AllocationId) -> PathBuf {
         self.path.join(format!("{allocation}.log.1"))
     }
@@ -161,8 +161,8 @@ impl Folder {
         write_durably(&self.path, &self.record(&placement.allocation), &text)
     }
 
-    /// Removes a record. Not durable: one that comes back after a crash is one of a server that has ended, and
-    /// its end is reported twice.
+    /// Removes a record. Not durable: a record that reappears after a crash belongs to an ended server, whose end is
+    /// reported twice.
     pub(super) fn remove(&self, allocation: &AllocationId) {
         match fs::remove_file(self.record(allocation)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -172,8 +172,8 @@ impl Folder {
         }
     }
 
-    /// Every record. One that cannot be read is put aside: if its server runs, the server's environment says
-    /// what the record did. So is one of another installation, as a copied folder has: its server is not ours.
+    /// Every record. An unreadable one is put aside: if its server runs, the server's environment contains the same
+    /// data. A record of another installation, as in a copied folder, is put aside, too: its server is not ours.
     pub(super) fn load(&self) -> io::Result<Vec<PlacementRecord>> {
         let mut placements = Vec::new();
         for entry in fs::read_dir(&self.path)? {
@@ -188,7 +188,7 @@ impl Folder {
         Ok(placements)
     }
 
-    /// Removes the output of all but the `keep` servers that wrote last, apart from those that `is_live`.
+    /// Removes the output of all but the `keep` servers that wrote last, except for those that `is_live`.
     pub(super) fn prune_logs(&self, keep: usize, is_live: impl Fn(&str) -> bool) -> io::Result<()> {
         let mut ended = Vec::new();
         for entry in fs::read_dir(&self.path)? {
@@ -238,7 +238,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Replaces `file` in `folder` as a whole or not at all.
+/// Replaces `file` in `folder` atomically.
 fn write_durably(folder: &Path, file: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = file.with_extension("tmp");
     let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(folder.load().unwrap(), []);
         let at = |name: &str| data.path().join("servers").join(name);
         assert!(at("allocation-1.foreign").exists() && !at("allocation-1.json").exists());
-        // Those of an earlier version do not say whose they are.
+        // Records of an earlier version do not name their installation.
         folder.store(&placement("allocation-2")).unwrap();
         let said = fs::read_to_string(at("allocation-2.json")).unwrap();
         let earlier = said.replace(r#","installation":"here""#, "");

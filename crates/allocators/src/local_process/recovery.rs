@@ -13,18 +13,18 @@ use super::process::Process;
 use super::record::{Folder, PlacementRecord};
 use super::strays;
 
-/// What there is in a folder.
+/// What was found in a folder.
 pub(super) struct Survey {
     /// Servers that run.
     pub(super) running: Vec<(Process, PlacementRecord)>,
-    /// Servers that were recorded and run no more.
+    /// Servers with a record that have ended.
     pub(super) gone: Vec<PlacementRecord>,
-    /// Allocations without a server of which processes are left, or a control group.
+    /// Allocations without a server that have left processes or a control group.
     pub(super) strays: BTreeMap<AllocationId, Option<ControlGroup>>,
 }
 
-/// Looks for servers by their records, and then, among all that is `running`, for those that a crash left without
-/// one. Blocks; needs a runtime.
+/// Looks for servers by their records, and then, among everything that is `running`, for those that a crash left
+/// without a record. Blocks; needs a runtime.
 pub(super) fn survey(folder: &Folder, running: Vec<Running>) -> io::Result<Survey> {
     let mut survey = Survey { running: Vec::new(), gone: Vec::new(), strays: BTreeMap::new() };
     let mut recorded = BTreeSet::new();
@@ -45,7 +45,7 @@ pub(super) fn survey(folder: &Folder, running: Vec<Running>) -> io::Result<Surve
             Some((process, placement)) => {
                 tracing::warn!(%allocation, pid = placement.pid(), "taken over without a record");
                 if let Err(error) = folder.store(&placement) {
-                    // As on a full disk: the next start finds it in the same way.
+                    // E.g. on a full disk: the next start finds it in the same way.
                     tracing::warn!(%allocation, %error, "still without a record");
                 }
                 survey.running.push((process, placement));
@@ -61,7 +61,7 @@ pub(super) fn survey(folder: &Folder, running: Vec<Running>) -> io::Result<Surve
     Ok(survey)
 }
 
-/// The orders that these processes belong to, where they are of this folder.
+/// The orders to which these processes belong, if they are of this folder.
 pub(super) fn orders(folder_id: &str, running: &[Running]) -> BTreeSet<AllocationId> {
     let ours = running.iter().filter(|running| strays::belongs(running, folder_id, None));
     ours.filter_map(order).collect()
@@ -71,7 +71,7 @@ fn order(running: &Running) -> Option<AllocationId> {
     running.variables.get(variable::ALLOCATION).and_then(|id| AllocationId::new(id).ok())
 }
 
-/// Processes that were started from this folder for an allocation that has no record.
+/// Processes that were started from this folder for an allocation without a record.
 fn unrecorded(
     folder: &Folder,
     running: Vec<Running>,
@@ -89,7 +89,7 @@ fn unrecorded(
     found
 }
 
-/// The record that was not written, from the environment of the server: the oldest process that leads a group.
+/// The missing record, restored from the environment of the server: the oldest process that leads a group.
 fn rebuild(
     allocation: &AllocationId,
     members: &[Running],
@@ -105,7 +105,7 @@ fn rebuild(
         fleet: FleetId::new(read(variable::FLEET)?).ok()?,
         port: read(variable::PORT)?.parse().ok()?,
         process: process.identity().clone(),
-        // It goes on, and ends with the last process that can write.
+        // It keeps running, and ends with the last process that can write.
         keeper: None,
         group,
         started_at: started_at(&process),

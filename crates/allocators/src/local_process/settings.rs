@@ -1,4 +1,4 @@
-//! What a fleet of local processes is configured with, and what its servers find in their environment.
+//! The settings of a fleet of local processes, and the environment of its servers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,39 +9,39 @@ use std::time::Duration;
 
 use crate::{ServerEnvironment, StartOrder};
 
-/// Time to exit that a server of a fleet that is no longer configured gets.
+/// Time to exit for a server of a fleet that is no longer configured.
 const UNCONFIGURED_STOP_GRACE: Duration = Duration::from_secs(10);
-/// Output kept of a server of a fleet that is no longer configured, in bytes.
+/// Size of the output kept of a server of a fleet that is no longer configured, in bytes.
 const UNCONFIGURED_OUTPUT_LIMIT: u64 = 16 * 1024 * 1024;
 
 /// How the servers of one fleet are run.
 ///
-/// In `arguments` and the values of `environment`, `{port}`, `{server_id}` and `{fleet}` stand for those of the
-/// server; any other brace is left as it is.
+/// In `arguments` and the values of `environment`, `{port}`, `{server_id}` and `{fleet}` are replaced by those of the
+/// server; any other brace stays as it is.
 #[derive(Clone)]
 pub struct LocalProcess {
-    /// The game server: a path, or a name to look up in `PATH`. The process that it becomes is the server; what
-    /// it leaves running when it exits is killed.
+    /// The game server: a path, or a name to look up in `PATH`. The process that it becomes is the server; processes
+    /// that it leaves running when it exits are killed.
     pub path: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
-    /// Added to its environment; may replace anything but its own ids and port.
+    /// Added to its environment; may override anything except its own ids and port.
     pub environment: BTreeMap<String, String>,
-    /// Variables of the control plane that it inherits beside those that every server does.
+    /// Variables of the control plane that it inherits in addition to those that every server does.
     pub pass_environment: Vec<String>,
-    /// Where it runs; `None` for the control plane's own working folder.
+    /// Its working folder; `None` for that of the control plane.
     pub working_folder: Option<PathBuf>,
     /// Its port is one of these, free for UDP and TCP. Fleets may share ports.
     pub ports: RangeInclusive<u16>,
-    /// The address that players reach it at, where it gives none itself.
+    /// The address at which players reach it, if it reports none itself.
     pub address: IpAddr,
     /// Time from SIGTERM to SIGKILL, both to its whole process group.
     pub stop_grace: Duration,
-    /// Output kept, in bytes: the newest part, and never more.
+    /// Size of the output that is kept, in bytes: the newest part.
     pub output_limit: u64,
     /// A server older than this is stopped.
     pub max_run_time: Duration,
-    /// Time between two looks at the age of each server.
+    /// Interval between checks of each server's age.
     pub reaper_period: Duration,
 }
 
@@ -50,7 +50,7 @@ impl fmt::Debug for LocalProcess {
         f.debug_struct("LocalProcess")
             .field("path", &self.path)
             .field("arguments", &self.arguments)
-            // Operators put credentials here: the names say enough.
+            // Operators put credentials here: the names are enough.
             .field("environment", &self.environment.keys().collect::<Vec<_>>())
             .field("pass_environment", &self.pass_environment)
             .field("working_folder", &self.working_folder)
@@ -73,12 +73,12 @@ pub struct LocalFleet {
     pub environment: ServerEnvironment,
 }
 
-/// What the watch over one running server goes by.
+/// The settings for watching one running server.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
     pub(super) stop_grace: Duration,
     pub(super) output_limit: u64,
-    /// `None` for a server that is left to the broker alone.
+    /// `None` if only the broker limits its age.
     pub(super) max_run_time: Option<Duration>,
     pub(super) reaper_period: Duration,
 }
@@ -110,8 +110,8 @@ pub(super) struct Placeholders<'a> {
 }
 
 impl Placeholders<'_> {
-    /// `text` with every placeholder replaced. One pass, so that a value that looks like a placeholder stays
-    /// what it is.
+    /// `text` with every placeholder replaced. In one pass, so that a value that looks like a placeholder stays
+    /// unchanged.
     pub(super) fn fill(&self, text: &str) -> String {
         let port = self.port.to_string();
         let values = [

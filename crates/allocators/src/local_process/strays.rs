@@ -1,5 +1,6 @@
-//! Ends what a server has left behind: members of its process group, those of its control group, where it has one, and
-//! processes that left the group but still carry its ids in their environment. Without this a helper process would keep the server's port.
+//! Kills what a server has left behind: members of its process group, those of its control group, if it has one, and
+//! processes that left the group but still carry its ids in their environment. Otherwise a helper process would keep
+//! the server's port.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,12 +13,12 @@ use super::launch::variable;
 use super::proc_files::{self, Running};
 use super::process::Process;
 
-/// Longest wait for killed processes before the next look.
+/// Maximum wait for killed processes before the next check.
 const ROUND: Duration = Duration::from_secs(1);
-/// Looks after which processes that are still there are reported.
+/// Checks after which processes that still exist are reported.
 const ROUNDS_BEFORE_ERROR: u32 = 5;
 
-/// Kills what is left of the server of `allocation`, and returns when nothing is. `leader` is its process, which
+/// Kills what is left of the server of `allocation`, and returns when nothing is. `leader` is its ended process.
 /// has ended.
 pub(super) async fn clear(
     folder_id: &str,
@@ -27,8 +28,7 @@ pub(super) async fn clear(
 ) {
     let mut round = 0;
     loop {
-        // While the leader is unreaped, the group's number cannot mean another group. After that only the
-        // environment tells.
+        // While the leader is unreaped, the group's id cannot be reused. After that only the environment tells.
         let group = leader.filter(|leader| leader.is_unreaped());
         if let Some(leader) = group {
             let _empty_is_fine = leader.signal_group(Signal::KILL);
@@ -58,14 +58,14 @@ pub(super) async fn clear(
     }
 }
 
-/// The processes that belong to the server of `allocation`; `group` is its process group, where that is certain.
+/// The processes of the server of `allocation`; `group` is its process group, if that is certain.
 async fn left_of(
     folder_id: &str,
     allocation: &AllocationId,
     group: Option<i32>,
     control_group: Option<&ControlGroup>,
 ) -> Vec<Process> {
-    // Also those of other users: a server that has the right to may change to one.
+    // Including those of other users: a server with the right to do so may change its user.
     let mut left = control_group.map(ControlGroup::processes).unwrap_or_default();
     let members: BTreeSet<i32> = left.iter().map(|process| process.identity().pid).collect();
     let running = proc_files::running().await.unwrap_or_else(|error| {
@@ -88,7 +88,7 @@ pub(super) fn belongs(running: &Running, folder_id: &str, allocation: Option<&st
         && allocation.is_none_or(|allocation| is(variable::ALLOCATION, allocation))
 }
 
-/// Watches a process that was seen running, if it is still the same.
+/// Watches a process that was seen running, if it is still the same one.
 pub(super) fn open(running: &Running) -> Option<Process> {
     let process = Process::open(running.pid).ok()?;
     (process.identity().started_ticks == running.stat.started_ticks).then_some(process)

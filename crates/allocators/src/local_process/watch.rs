@@ -1,7 +1,7 @@
-//! The life of one server under watch: one task a server, which alone ends it and cleans up after it.
+//! The life of one server under watch: one task per server is the only one that ends it and cleans up after it.
 //!
-//! Whoever wants a server stopped asks its task and waits. So there is no race between an exit, a stop and the
-//! reaper: the task sees the first of them and goes one way.
+//! Everything that wants a server stopped asks its task and waits. So an exit, a stop and the reaper cannot race: the
+//! task handles the first of them only.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,28 +18,28 @@ use super::settings::Terms;
 use super::{MAX_ENDED_LOGS, Shared, lock, strays};
 use crate::{PlacementState, ServerExit};
 
-/// Longest wait for the rest of a server's output.
+/// Maximum wait for the rest of a server's output.
 const KEEPER_WAIT: Duration = Duration::from_secs(2);
-/// Shortest time between two looks of the reaper.
+/// Minimum interval between checks of the reaper.
 const FASTEST_REAPER: Duration = Duration::from_millis(10);
 
 /// Who wants a server stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum StopCause {
-    /// The broker, which hears of the end from the caller.
+    /// The broker, which learns about the end from the caller.
     Ordered,
-    /// The control plane, which takes its servers with it.
+    /// The control plane, which stops its servers when it shuts down.
     ControlPlaneEnds {
-        /// Most time to exit.
-        most_grace: Duration,
+        /// Maximum time to exit.
+        max_grace: Duration,
     },
 }
 
-/// How a server came to its end.
+/// How a server ended.
 enum End {
-    /// By itself.
+    /// On its own.
     Exited,
-    /// Before it came under watch.
+    /// Before it was watched.
     WhileAway,
     /// It was older than its fleet allows.
     TooOld(Duration),
@@ -51,15 +51,15 @@ enum End {
 pub(super) struct Server {
     pub(super) placement: PlacementRecord,
     pub(super) terms: Terms,
-    /// `None` for one that ended while no control plane was there.
+    /// `None` if it ended while no control plane was running.
     process: Option<Process>,
     output: Output,
-    /// Given back when the process is gone.
+    /// Returned when the process is gone.
     port: Mutex<Option<PortLease>>,
     stop: watch::Sender<Option<StopCause>>,
     /// Cancelled when no process of it is left.
     pub(super) gone: CancellationToken,
-    /// Cancelled when its end is known to all who have to know, and its record removed.
+    /// Cancelled when its end has been reported to everyone who has to know, and its record removed.
     pub(super) finished: CancellationToken,
 }
 
@@ -83,7 +83,7 @@ impl Server {
         }
     }
 
-    /// Has its task stop it. An order of the broker counts more than the end of the control plane.
+    /// Asks its task to stop it. An order of the broker takes precedence over a shutdown of the control plane.
     pub(super) fn ask_to_stop(&self, cause: StopCause) {
         self.stop.send_if_modified(|asked| {
             let changes = asked.is_none() || cause == StopCause::Ordered;
@@ -94,7 +94,7 @@ impl Server {
         });
     }
 
-    /// How far it is.
+    /// Its state.
     pub(super) fn state(&self) -> PlacementState {
         if self.process.is_none() || self.gone.is_cancelled() {
             PlacementState::Ended("has ended".to_owned())
@@ -110,7 +110,7 @@ impl Server {
         let cause = asked.wait_for(Option::is_some).await.ok().and_then(|cause| *cause);
         match cause {
             Some(cause) => cause,
-            // The sender lives in `self`, so that waiting cannot fail.
+            // The sender is in `self`, so waiting cannot fail.
             None => std::future::pending().await,
         }
     }
@@ -129,8 +129,8 @@ impl Server {
         };
         match end {
             End::Exited | End::WhileAway => {}
-            End::Stopped(StopCause::ControlPlaneEnds { most_grace }) => {
-                self.terminate(process, self.terms.stop_grace.min(most_grace)).await;
+            End::Stopped(StopCause::ControlPlaneEnds { max_grace }) => {
+                self.terminate(process, self.terms.stop_grace.min(max_grace)).await;
             }
             End::Stopped(StopCause::Ordered) | End::TooOld(_) => {
                 self.terminate(process, self.terms.stop_grace).await;
@@ -140,11 +140,11 @@ impl Server {
     }
 
     async fn too_old(&self, process: &Process) -> Duration {
-        let Some(most) = self.terms.max_run_time else { return std::future::pending().await };
-        while process.age() < most {
+        let Some(max) = self.terms.max_run_time else { return std::future::pending().await };
+        while process.age() < max {
             tokio::time::sleep(self.terms.reaper_period.max(FASTEST_REAPER)).await;
         }
-        most
+        max
     }
 
     async fn terminate(&self, process: &Process, grace: Duration) {
@@ -165,10 +165,10 @@ impl Server {
         }
     }
 
-    /// Returns when all that the server wrote is where it is kept.
+    /// Returns when everything that the server wrote is in its file.
     async fn output_kept(&self) {
         match self.placement.keeper.as_ref().map(Process::reopen) {
-            // It ends with the last process that can write. One that nobody can find keeps it.
+            // The keeper ends with the last process that can write. A process that cannot be found keeps it running.
             Some(Some(keeper)) => {
                 let buried = tokio::spawn(keeper.buried());
                 let _goes_on = tokio::time::timeout(KEEPER_WAIT, buried).await;
@@ -181,11 +181,11 @@ impl Server {
     fn report(&self, end: &End, ending: Option<&Ending>) -> Option<ServerExit> {
         let status = match end {
             End::Exited => ending.unwrap_or(&Ending::Unknown).to_string(),
-            End::WhileAway => "exited while the control plane was away".to_owned(),
-            End::TooOld(most) => {
+            End::WhileAway => "exited while the control plane was not running".to_owned(),
+            End::TooOld(max) => {
                 format!(
                     "stopped: it ran longer than its fleet's max_run_time of {}",
-                    humantime::format_duration(*most)
+                    humantime::format_duration(*max)
                 )
             }
             End::Stopped(StopCause::ControlPlaneEnds { .. }) => "stopped with the control plane".to_owned(),
@@ -202,7 +202,7 @@ impl Server {
     }
 }
 
-/// Watches a server until it is gone and everyone who has to know knows.
+/// Watches a server until it is gone and everyone who has to know has been notified.
 pub(super) async fn watch(shared: Arc<Shared>, server: Arc<Server>) {
     let allocation = &server.placement.allocation;
     let process = server.process.as_ref();
@@ -220,7 +220,7 @@ pub(super) async fn watch(shared: Arc<Shared>, server: Arc<Server>) {
     server.gone.cancel();
     if let Some(exit) = server.report(&end, ending.as_ref()) {
         tracing::info!(%allocation, server = %exit.server, status = exit.status, "a game server has ended");
-        // The broker may order a stop without having taken the news; it then has no use for them.
+        // The broker may order a stop without having taken the report; it then has no use for it.
         tokio::select! {
             () = shared.listener.exited(exit) => {}
             () = server.stop_ordered() => {}
@@ -233,7 +233,7 @@ pub(super) async fn watch(shared: Arc<Shared>, server: Arc<Server>) {
 async fn clean_up(shared: &Arc<Shared>, server: &Arc<Server>) {
     let (shared, server) = (Arc::clone(shared), Arc::clone(server));
     let cleaned = tokio::task::spawn_blocking(move || {
-        // In this order: who finds no slot finds no record either.
+        // In this order: a caller that finds no slot finds no record either.
         shared.folder.remove(&server.placement.allocation);
         shared.forget(&server.placement.allocation);
         let live: std::collections::BTreeSet<_> =

@@ -1,4 +1,4 @@
-//! What a broker knows, for the tests of the comparison with it; and time that follows tokio's.
+//! What a broker knows, for the tests of the comparison with it; and a clock that follows tokio's time.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use sortie_engine::Clock;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Time that the broker takes to say what it knows.
+/// Time that the broker takes to answer.
 pub(crate) const ANSWER_TIME: Duration = Duration::from_millis(5);
 
 /// The orders of a broker.
@@ -83,19 +83,19 @@ impl Orders for Book {
     }
 }
 
-/// A clock that goes with tokio's time, which tests can pause.
+/// A clock that follows tokio's time, which tests can pause.
 #[derive(Clone, Copy)]
 pub(crate) struct TokioClock(Instant);
 
 impl TokioClock {
-    /// Shows this when it is made, in milliseconds since 1970.
+    /// Its time when it is created, in milliseconds since 1970.
     const START: u64 = 1_700_000_000_000;
 
     pub(crate) fn start() -> Self {
         Self(Instant::now())
     }
 
-    /// What it shows at `instant`.
+    /// Its time at `instant`.
     pub(crate) fn at(self, instant: Instant) -> Timestamp {
         Timestamp::from_millis(Self::START) + instant.duration_since(self.0)
     }

@@ -61,7 +61,7 @@ async fn each_fleet_has_permits_for_starts_and_for_stops() {
     let groups: std::collections::BTreeSet<_> = effects.iter().map(|effect| fleets.group(effect)).collect();
     assert_eq!(groups.len(), effects.len(), "{groups:?}");
     assert_eq!(fleets.group(&start("a", "eu")), fleets.group(&start("b", "eu")));
-    // Fleets that are not configured any more are without number.
+    // The number of fleets that are no longer configured is unlimited.
     assert_eq!(fleets.group(&stop("a", "gone")), fleets.group(&stop("a", "gone too")));
 }
 
@@ -103,7 +103,7 @@ async fn an_order_that_cannot_be_carried_out_for_long_is_taken_back_and_has_fail
         eu.fail_with(ErrorClass::Conflict, "busy");
         assert_eq!(fleets.perform(start("a", "eu")).await, Err(Retry::because("busy")));
     }
-    // Taking it back may itself have to be tried again.
+    // The cancellation may itself have to be retried.
     eu.fail_with(ErrorClass::Conflict, "busy");
     eu.fail_with(ErrorClass::Conflict, "cannot stop");
     assert_eq!(fleets.perform(start("a", "eu")).await, Err(Retry::because("cannot stop")));
@@ -129,7 +129,7 @@ async fn after_an_unknown_outcome_the_platform_is_asked_before_the_order_is_give
     assert_eq!(fleets.perform(start("a", "eu")).await, Err(Retry::because("no answer")));
     assert_eq!(fleets.perform(start("a", "eu")).await, started);
     assert_eq!(eu.creates(), [allocation("a")], "it was there");
-    // One that is not there is ordered again.
+    // A server that does not exist is ordered again.
     eu.create_meets(CreateFault::Late(std::time::Duration::from_secs(3600)));
     assert_eq!(fleets.perform(start("b", "eu")).await, Err(Retry::because("no answer")));
     let started = Ok(Some(Command::AllocationStarted { allocation: allocation("b") }));
@@ -142,7 +142,7 @@ async fn a_failure_is_not_reported_while_the_server_may_run() {
     let Setup { eu, fleets, .. } = setup();
     unknown(&eu);
     assert_eq!(fleets.perform(start("a", "eu")).await, Err(Retry::because("no answer")));
-    // Neither an error that stays nor one that counts as the last says anything of the first attempt.
+    // Neither a permanent error nor one that counts as the last tells anything about the first attempt.
     for _ in 0..MAX_START_ATTEMPTS {
         eu.fail_with(ErrorClass::Auth, "expired");
         eu.fail_with(ErrorClass::Auth, "still expired");
@@ -155,7 +155,7 @@ async fn a_failure_is_not_reported_while_the_server_may_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_whose_outcome_stays_unknown_is_taken_back() {
+async fn an_order_whose_outcome_stays_unknown_is_cancelled() {
     let Setup { eu, fleets, .. } = setup();
     for _ in 0..MAX_START_ATTEMPTS {
         eu.create_meets(CreateFault::Late(std::time::Duration::from_secs(3600)));
@@ -168,7 +168,7 @@ async fn an_order_whose_outcome_stays_unknown_is_taken_back() {
     assert_eq!(eu.stops(), [allocation("a")]);
 }
 
-/// The first attempt may still come true, whatever the last one says.
+/// The first attempt may still succeed, whatever the last one says.
 #[tokio::test(start_paused = true)]
 async fn an_order_with_an_unknown_outcome_is_taken_back_whatever_the_last_error() {
     let Setup { eu, fleets, .. } = setup();
@@ -180,7 +180,7 @@ async fn an_order_with_an_unknown_outcome_is_taken_back_whatever_the_last_error(
     assert_eq!(eu.stops(), [allocation("a")]);
 }
 
-/// What the table of error classes says: how often the same fleet is tried, and whether what may be left is stopped.
+/// The table of error classes: how often the same fleet is tried, and whether leftovers are stopped.
 #[tokio::test(start_paused = true)]
 async fn each_class_of_errors_has_its_number_of_attempts() {
     for (class, attempts, takes_back) in [

@@ -1,4 +1,4 @@
-//! The allocators: one conformance body, against a scripted platform in virtual time and against real processes, files
+//! The allocators: one conformance suite, against a scripted platform in virtual time and against real processes, files
 //! and ports.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 

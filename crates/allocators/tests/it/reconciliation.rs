@@ -14,9 +14,9 @@ use crate::book::{ANSWER_TIME, Book};
 use crate::conformance::order;
 use crate::scripted::{LATENCY, LIST_LAG, Scripted};
 
-/// Enough for every list of a round to be asked for.
+/// Enough for every list of a round to be requested.
 const MOMENT: Duration = Duration::from_secs(1);
-/// Enough sweeps for whatever takes two of them.
+/// Enough sweeps for everything that takes two of them.
 const SOME_SWEEPS: Duration = Duration::from_secs(5 * SWEEP_PERIOD.as_secs());
 
 /// A platform with the fleet `eu`, and the broker.
@@ -47,12 +47,12 @@ impl Setup {
         AbortOnDropHandle::new(tokio::spawn(comparison.run(count)))
     }
 
-    /// The comparison begins.
+    /// Starts the comparison.
     fn compare(&self) -> AbortOnDropHandle<()> {
         self.run(self.comparison())
     }
 
-    /// A server that runs and whose order is known.
+    /// A running server with a known order.
     async fn placed(&self, name: &str) -> StartOrder {
         let order = order(name, "eu");
         self.cloud.start(&order).await.unwrap();
@@ -129,7 +129,7 @@ async fn an_order_whose_start_is_in_flight_is_never_gone() {
     assert_eq!(setup.book.reports(&in_flight), [""; 0]);
 }
 
-/// The broker is asked before the platforms and after them: at the start, with an exact list, one look has to do.
+/// The broker is asked before and after the platforms: at the start, with an exact list, one check has to be enough.
 #[tokio::test(start_paused = true)]
 async fn an_order_that_changes_while_the_platforms_are_asked_is_not_gone() {
     let setup = Setup::new();
@@ -181,7 +181,7 @@ async fn a_platform_that_gives_no_list_is_asked_again_and_then_compared_as_at_th
     sleep(SWEEP_PERIOD / 2).await;
     assert!(!setup.cloud.runs(&stray.allocation), "at once, and not after two sweeps");
     assert!(setup.cloud.runs(&placed.allocation) && setup.settled() == 1);
-    // An outage later on harms nobody either.
+    // A later outage does no harm either.
     setup.cloud.fail_lists(true);
     sleep(SOME_SWEEPS).await;
     assert_eq!(setup.book.reports(&placed), [""; 0]);
@@ -201,7 +201,7 @@ async fn an_ended_server_is_reported_in_its_platforms_words_and_cleared_away() {
     assert_eq!(setup.book.reports(&crashed).len(), 1);
 }
 
-/// An order that ends leaves its server on lists for a while, which is no second one to stop.
+/// The server of an order that ends stays on lists for a while, and is not stopped a second time.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_is_known_when_it_is_seen_again_is_left_alone() {
     let setup = Setup::new();
@@ -231,7 +231,7 @@ async fn a_stray_that_cannot_be_stopped_is_stopped_later() {
     assert!(!setup.cloud.runs(&stray.allocation));
 }
 
-/// While a platform is away, rounds follow each other faster than a stray becomes old.
+/// While a platform is unreachable, rounds follow each other faster than a stray becomes old.
 #[tokio::test(start_paused = true)]
 async fn two_lists_in_a_short_time_do_not_condemn_a_server() {
     let setup = Setup::new();
@@ -246,7 +246,7 @@ async fn two_lists_in_a_short_time_do_not_condemn_a_server() {
     assert!(!setup.cloud.runs(&stray.allocation));
 }
 
-/// A fleet that moved to another platform, and one that was removed: their servers are where they were.
+/// A fleet that moved to another platform, and one that was removed: their servers stay where they were.
 #[tokio::test(start_paused = true)]
 async fn a_server_on_another_platform_than_its_fleets_is_not_gone() {
     let setup = Setup::new();

@@ -1,6 +1,7 @@
-//! Which websocket library reads faster what drivers send: from memory, so that nothing else is measured.
+//! Which websocket library reads drivers' messages faster: from memory, so that nothing else is measured.
 //!
-//! The dispatcher's own reader beside them. Writing is not compared: heads are written in front of bytes that stay where they are, which no library does.
+//! Compared with the dispatcher's own reader. Writing is not compared: heads are written in front of bytes that are not
+//! copied, which no library does.
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;
@@ -18,7 +19,7 @@ use sortie_bench::data_path::write_message;
 use sortie_dispatch::websocket::{Event, Messages};
 
 const TOTAL_BYTES: usize = 128 << 20;
-/// What one read brings, in bytes.
+/// Size of one read, in bytes.
 const READ_BYTES: usize = 64 << 10;
 const ROUNDS: usize = 5;
 
@@ -26,8 +27,8 @@ const ROUNDS: usize = 5;
 struct Source<'a>(&'a [u8]);
 
 impl Source<'_> {
-    fn next(&mut self, most: usize) -> &[u8] {
-        let (now, rest) = self.0.split_at(most.min(READ_BYTES).min(self.0.len()));
+    fn next(&mut self, max: usize) -> &[u8] {
+        let (now, rest) = self.0.split_at(max.min(READ_BYTES).min(self.0.len()));
         self.0 = rest;
         now
     }
@@ -57,8 +58,8 @@ impl AsyncRead for Source<'_> {
         _: &mut Context<'_>,
         to: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let most = to.remaining();
-        to.put_slice(self.next(most));
+        let max = to.remaining();
+        to.put_slice(self.next(max));
         Poll::Ready(Ok(()))
     }
 }
@@ -85,7 +86,7 @@ fn fastwebsockets(stream: &[u8]) -> usize {
     })
 }
 
-/// Of this thread: what others do on the machine is not in it.
+/// CPU time of this thread, without that of other work on the machine.
 fn cpu_time() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
@@ -96,7 +97,7 @@ fn own(stream: &[u8]) -> usize {
     let mut source = Source(stream);
     let mut messages = 0;
     while !source.0.is_empty() {
-        // As for the dispatcher, messages of the last read are gone by now, so that their space is used again.
+        // As in the dispatcher, messages of the last read are gone by now, so that their space is reused.
         buffer.reserve(READ_BYTES);
         buffer.extend_from_slice(source.next(READ_BYTES));
         while let Ok(Some(Event::Message(_))) = reader.next(&mut buffer) {

@@ -1,8 +1,8 @@
 //! The data path, against a plain relay without frames and a minimal websocket relay with them, in one run; and which
 //! websocket library reads fastest.
 //!
-//! `cargo bench -p sortie-bench` (a part of it: `-- up down echo udp memory library`, of that only some
-//! `bytes=1024,16384` and `devices=1`, so many `rounds=5`; all of it as JSON at the end: `json`)
+//! `cargo bench -p sortie-bench`. Arguments after `--`: cases (`up down echo udp memory library`), sizes and devices
+//! (`bytes=1024,16384`, `devices=1`), `rounds=5`, and `json` for all figures as JSON at the end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by panicking")]
 #![allow(missing_docs, reason = "nothing here is public")]
 

@@ -1,4 +1,4 @@
-//! The cases, each with each relay in turn.
+//! The cases; in each, the relays take turns.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -16,19 +16,19 @@ use super::relays::{Relay, Running};
 use super::report::{self, BenchReport, Echo, Figures, Memory, Throughput, Udp};
 use super::{BenchError, BenchOptions, Case, pause, raise_file_limit};
 
-/// Before anything is counted.
+/// Warm-up before anything is counted.
 const WARM_UP: Duration = Duration::from_millis(200);
-/// For what is on its way.
+/// Time for data in flight to arrive.
 const AFTERWARDS: Duration = Duration::from_millis(200);
-/// Least that a driver sends at a time, in bytes.
+/// Minimum size of a driver's write, in bytes.
 const BLOCK_BYTES: usize = 64 << 10;
-/// A message that is echoed, in bytes.
+/// Size of a message that is echoed, in bytes.
 const ECHO_BYTES: usize = 64;
-/// Datagrams, in bytes.
+/// Size of datagrams, in bytes.
 const UDP_BYTES: [usize; 2] = [64, 1_200];
-/// Datagrams between two looks at the clock.
+/// Number of datagrams between two looks at the clock.
 const UDP_BURST: usize = 64;
-/// What each idle device sends once, in bytes.
+/// Bytes that each idle device sends once.
 const ONCE_BYTES: usize = 100;
 
 pub(crate) fn run(
@@ -70,10 +70,10 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// What one round has shown: some figures.
+/// The figures of one round.
 type Round<const N: usize> = [f64; N];
 
-/// Each relay in turns; the medians of what `round` finds.
+/// Lets the relays take turns; returns the medians of the figures of `round`.
 fn turns<const N: usize>(
     rounds: usize,
     mut round: impl FnMut(Relay) -> Result<Round<N>, BenchError>,
@@ -101,15 +101,15 @@ struct Load {
     devices: usize,
     device: Part,
     driver: Part,
-    /// Bytes of what a driver writes.
+    /// Size of a driver's write, in bytes.
     bytes: usize,
     time: Duration,
 }
 
-/// What a round of it has shown.
+/// The result of one round.
 struct Shown {
     bytes_per_second: f64,
-    /// CPU seconds of the relay for each second.
+    /// CPU seconds of the relay per second.
     cpu: f64,
     echoes: Vec<u64>,
 }
@@ -306,7 +306,7 @@ fn udp_round(options: &BenchOptions, relay: Relay, bytes: usize) -> Result<Round
     let (running, driver) = udp_driver(options, relay, port, &counts)?;
     let socket = UdpSocket::bind("127.0.0.1:0").map_err(BenchError::io("sending datagrams"))?;
     socket.connect(("127.0.0.1", port)).map_err(BenchError::io("sending datagrams"))?;
-    // The minimal relay opens its port only after it has let the driver in.
+    // The minimal relay opens its port only after it has accepted the driver.
     pause(WARM_UP);
     let (mut sent, payload) = (0_u64, vec![7; bytes]);
     let (cpu, start) = (running.cpu()?, Instant::now());
@@ -331,7 +331,7 @@ fn memory(options: &BenchOptions) -> Result<Memory, BenchError> {
     Ok(Memory { devices: options.idle_devices, minimal, sortie, sortie_after_use })
 }
 
-/// Resident bytes of an idle device, and of one that has been used.
+/// Resident bytes per idle device, and per device that has been used.
 fn idle(options: &BenchOptions, relay: Relay) -> Result<(usize, usize), BenchError> {
     let running = Running::start(options, relay, None)?;
     let port = free_port()?;

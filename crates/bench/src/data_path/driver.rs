@@ -1,4 +1,4 @@
-//! The driver's side of a websocket, by blocking sockets, and by no more of the protocol than is needed.
+//! The driver's side of a websocket, on blocking sockets, with as little of the protocol as necessary.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,9 +8,9 @@ use sortie_dispatch::frame::{Frame, Kind, MAX_HEAD_BYTES};
 use super::BenchError;
 
 const BUFFER_BYTES: usize = 256 << 10;
-/// Longest heads: of the websocket, and of a frame.
+/// Maximum size of the heads: of the websocket, and of a frame.
 const HEADS_BYTES: usize = 10 + MAX_HEAD_BYTES;
-/// Longest answer to the request for a websocket, in bytes.
+/// Maximum size of the response to a websocket request, in bytes.
 const MAX_ANSWER_BYTES: usize = 4 << 10;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
@@ -20,7 +20,7 @@ pub(crate) struct Driver {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// Bytes of a payload that are still to come.
+    /// Remaining bytes of a payload.
     skip: usize,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Seen<'a> {
     pub(crate) id: u64,
     /// Length of its payload.
     pub(crate) bytes: usize,
-    /// What of that has arrived.
+    /// How much of it has arrived.
     pub(crate) payload: &'a [u8],
 }
 
@@ -45,7 +45,7 @@ impl Driver {
         Ok(Self { stream, buffer: vec![0; BUFFER_BYTES], start: 0, end: 0, skip: 0 })
     }
 
-    /// Reads once, and shows each message as soon as its heads are there. `false` at the end.
+    /// Reads once, and shows each message as soon as its heads have arrived. `false` at the end.
     pub(crate) fn read(&mut self, mut each: impl FnMut(Seen<'_>)) -> bool {
         self.buffer.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
@@ -57,7 +57,7 @@ impl Driver {
             (self.start, self.skip) = (self.start + skipped, self.skip - skipped);
             let there = self.buffer.get(self.start..self.end).unwrap_or_default();
             let Some((head, length)) = websocket_head(there) else { return true };
-            // Payloads may come later, heads have to be there.
+            // Payloads may arrive later, but heads must be complete.
             if there.len() < (head + length).min(HEADS_BYTES) {
                 return true;
             }
@@ -71,7 +71,7 @@ impl Driver {
         }
     }
 
-    /// The ids of so many devices, in the order of their coming.
+    /// The ids of this many devices, in the order of their arrival.
     pub(crate) fn opened(&mut self, devices: usize) -> Result<Vec<u64>, BenchError> {
         let mut ids = Vec::new();
         while ids.len() < devices {
@@ -122,7 +122,7 @@ fn websocket_head(bytes: &[u8]) -> Option<(usize, usize)> {
     }
 }
 
-/// Appends a message of a driver, masked as it has to be.
+/// Appends a message of a driver, masked as the protocol requires.
 pub fn write_message(id: u64, payload: &[u8], to: &mut Vec<u8>) {
     let mut frame = Vec::with_capacity(payload.len() + MAX_HEAD_BYTES);
     Frame { kind: Kind::Write, address: "127.0.0.1", id, payload }.encode(&mut frame);

@@ -1,6 +1,6 @@
-//! Devices, and the driver's side of a plain relay: all of a side in one thread, the same for every relay.
+//! Devices, and the driver's side of a plain relay: each side in one thread, the same for every relay.
 //!
-//! Who sends does so without a runtime: what sending costs is the limit of what can be seen of a relay.
+//! Senders use no runtime: the cost of sending limits what can be measured of a relay.
 
 use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,36 +13,37 @@ use tokio::net::TcpStream;
 
 use super::{BenchError, pause};
 
-/// What is read or poured at a time, in bytes.
+/// Size of a read or write in bulk, in bytes.
 const BUFFER_BYTES: usize = 64 << 10;
-/// The minimal relay opens its port only after it has let the driver in: tries to connect, and the time between them.
+/// The minimal relay opens its port only after it has accepted the driver: number of attempts to connect, and the time
+/// between them.
 const MAX_TRIES: u32 = 400;
 const BETWEEN_TRIES: Duration = Duration::from_millis(5);
-/// When nobody can be sent to, in rounds over all.
+/// Pause after a round in which no connection could take anything.
 const PAUSE: Duration = Duration::from_micros(20);
 
-/// What one side of a connection does.
+/// The role of one side of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// Sends messages of that many bytes, each by itself.
+    /// Sends messages of that many bytes, one by one.
     Send(usize),
-    /// Sends as much as it can at a time.
+    /// Sends as much as possible at a time.
     Pour,
     /// Reads and counts.
     Count,
     /// Sends a message, waits for its echo.
     Ask(usize),
-    /// Sends back what comes.
+    /// Echoes what arrives.
     Echo,
 }
 
-/// What has been counted.
+/// The counts.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) bytes: AtomicU64,
     pub(crate) messages: AtomicU64,
     pub(crate) is_over: AtomicBool,
-    /// Times of echoes, in nanoseconds, once they are asked for.
+    /// Times of echoes, in nanoseconds, once they are requested.
     echoes: Mutex<Vec<u64>>,
     is_counting: AtomicBool,
 }
@@ -77,10 +78,10 @@ impl Counts {
     }
 }
 
-/// A side of the load: a thread.
+/// A side of the load: one thread.
 pub(crate) type Player = JoinHandle<Result<(), BenchError>>;
 
-/// So many devices, connected to `port`, which all do the same until it is over.
+/// This many devices, connected to `port`, which all do the same until the end.
 pub(crate) fn devices(port: u16, count: usize, part: Part, counts: Arc<Counts>) -> Player {
     std::thread::spawn(move || {
         let streams = (0..count).map(|_| connected(port)).collect::<io::Result<Vec<_>>>();
@@ -126,7 +127,7 @@ fn play(streams: Vec<std::net::TcpStream>, part: Part, counts: &Arc<Counts>) -> 
     Ok(())
 }
 
-/// A message to each in turn, in one piece if it is taken so, until it is over.
+/// Sends a message to each in turn until the end, in one piece if possible.
 fn send(mut streams: Vec<std::net::TcpStream>, bytes: usize, counts: &Counts) {
     let message = vec![7; bytes];
     let mut unsent = vec![0; streams.len()];
@@ -154,7 +155,7 @@ fn answer(streams: Vec<std::net::TcpStream>, part: Part, counts: &Arc<Counts>) -
             let stream = TcpStream::from_std(stream).map_err(BenchError::io("setting up connections"))?;
             let counts = Arc::clone(counts);
             tasks.spawn(async move {
-                // A relay that is ended breaks its connections.
+                // A relay that ends closes its connections.
                 let _ = answer_one(stream, part, &counts).await;
             });
         }

@@ -4,13 +4,13 @@
 //! | where | what |
 //! |---|---|
 //! | [`run`] | the benchmark: [`BenchOptions`] in, a [`BenchReport`] out |
-//! | [`relay`] | a relay: what the processes do that the benchmark starts |
+//! | [`relay`] | a relay: the job of the processes that the benchmark starts |
 //! | `cases` | what is measured |
 //! | `load` | devices, and the driver's side of a plain relay |
 //! | `driver` | the driver's side of a websocket |
 //!
-//! Each relay is a process of its own; this one is the devices and the driver, the driver without a websocket library,
-//! so that it is not what is measured. Machine and load decide the figures, so only ratios of one run mean anything:
+//! Each relay is a process of its own; this process is the devices and the driver, the latter without a websocket
+//! library, so that none is measured. Machine and load decide the figures, so only ratios of one run are meaningful:
 //! relays take turns, and the median of the rounds counts.
 //!
 //! `sortie bench dispatch` and `cargo bench` share it.
@@ -70,21 +70,21 @@ impl Case {
 /// How to measure.
 #[derive(Clone, Debug)]
 pub struct BenchOptions {
-    /// The program that a relay is started by, which calls [`relay`].
+    /// The program that starts a relay by calling [`relay`].
     pub program: PathBuf,
-    /// Its arguments before those that [`relay`] is called with.
+    /// Its arguments before those of [`relay`].
     pub arguments: Vec<OsString>,
     /// What to measure, in this order.
     pub cases: Vec<Case>,
-    /// Bytes of a message, for each of which throughput is measured.
+    /// Sizes of a message in bytes; throughput is measured for each.
     pub sizes: Vec<usize>,
-    /// Numbers of devices, for each of which throughput and echoes are measured.
+    /// Numbers of devices; throughput and echoes are measured for each.
     pub devices: Vec<usize>,
-    /// Times that the relays take turns.
+    /// Number of rounds in which the relays take turns.
     pub rounds: usize,
-    /// How long each is measured in each round.
+    /// Duration of each measurement in each round.
     pub time: Duration,
-    /// Devices whose memory is measured.
+    /// Number of devices whose memory is measured.
     pub idle_devices: usize,
 }
 
@@ -113,23 +113,23 @@ pub enum BenchError {
     Io {
         /// What was being done.
         doing: &'static str,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// A relay did not say what it should.
-    #[error("a relay answered {0:?} where it should not")]
+    /// A relay gave a wrong answer.
+    #[error("a relay gave the unexpected answer {0:?}")]
     Answer(String),
-    /// A relay was started with arguments that are none.
-    #[error("a relay cannot be started with {0:?}: the benchmark starts relays by itself")]
+    /// A relay was started with invalid arguments.
+    #[error("a relay cannot be started with {0:?}: the benchmark starts relays itself")]
     Arguments(Vec<String>),
-    /// Something is to be measured no times, or on nothing.
-    #[error("rounds, time, sizes and devices have to be above 0")]
+    /// A number of rounds or devices, a time or a size is 0.
+    #[error("rounds, time, sizes and devices must be above 0")]
     Nothing,
-    /// The dispatcher does not take its options.
+    /// The dispatcher refuses its options.
     #[error("the dispatcher: {0}")]
     Options(#[from] sortie_dispatch::OptionsError),
     /// A thread of the load has panicked.
-    #[error("the load ended before it was over")]
+    #[error("the load ended early")]
     Load,
 }
 
@@ -139,7 +139,8 @@ impl BenchError {
     }
 }
 
-/// Measures. Lines of a table for people go to `line` as they are known. Dropped, it stops after the case that it is at.
+/// Measures. Lines of a table for people are passed to `line` as they are known. If dropped, it stops after the current
+/// case.
 ///
 /// # Errors
 /// [`BenchError`].
@@ -150,7 +151,7 @@ pub async fn run(
     let stop = StopOnDrop(Arc::default());
     let is_over = Arc::clone(&stop.0);
     let (tell, told) = tokio::sync::oneshot::channel();
-    // A thread that nobody waits for: what is dropped should not hold up the end of the process.
+    // A thread that nobody waits for: a dropped benchmark must not delay the end of the process.
     std::thread::spawn(move || {
         let _ = tell.send(cases::run(&options, &is_over, line));
     });
@@ -165,7 +166,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Waits in a thread that does nothing but load or count it: a runtime would be load, too.
+/// Waits in a thread that does nothing but create or count load: a runtime would be load, too.
 fn pause(time: Duration) {
     let end = Instant::now() + time;
     while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
@@ -173,9 +174,9 @@ fn pause(time: Duration) {
     }
 }
 
-/// As many files as this process may have.
+/// Raises the limit of open files as far as possible.
 fn raise_file_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // Where it may not, connecting fails and says so.
+    // If that fails, connecting fails and says so.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }

@@ -1,4 +1,4 @@
-//! What is measured, each in a process of its own.
+//! The measured relays, each in a process of its own.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -19,15 +19,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{BenchError, BenchOptions, raise_file_limit};
 
-/// What is read at a time by those that do no better, in bytes.
+/// Size of a read of the simple relays, in bytes.
 const BUFFER_BYTES: usize = 64 << 10;
-/// Clock ticks a second in `/proc`: fixed by Linux for what programs see.
+/// Clock ticks per second in `/proc`: fixed by Linux in its interface to programs.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A relay.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Relay {
-    /// (a): bytes to and fro, no frames.
+    /// (a): bytes back and forth, no frames.
     Plain,
     /// (b): tokio and tungstenite: read, frame, write.
     Minimal,
@@ -46,15 +46,15 @@ impl Relay {
     }
 }
 
-/// A relay that runs; killed when dropped.
+/// A running relay; killed when dropped.
 pub(crate) struct Running {
     child: Child,
-    /// Where drivers come in; for a plain relay none do.
+    /// Where drivers connect; unused for a plain relay.
     pub(crate) port: u16,
 }
 
 impl Running {
-    /// For a plain relay: the protocol, and which port it relays to which.
+    /// For a plain relay: the protocol, and the two ports.
     pub(crate) fn start(
         options: &BenchOptions,
         relay: Relay,
@@ -65,7 +65,7 @@ impl Running {
         if let Some((protocol, from, to)) = plain {
             command.args([protocol, &from.to_string(), &to.to_string()]);
         }
-        // It ends when its input does.
+        // It ends when its input ends.
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let child = command.spawn().map_err(BenchError::io("starting a relay"))?;
         let mut running = Self { child, port: 0 };
@@ -107,7 +107,7 @@ impl Drop for Running {
     }
 }
 
-/// Is a relay, until the process that wants it ends. Prints its port first.
+/// Runs as a relay, until the process that started it ends. Prints its port first.
 ///
 /// # Errors
 /// [`BenchError`].
@@ -150,7 +150,7 @@ async fn until(
     }
 }
 
-/// A listener; port 0 is any.
+/// A listener; port 0 picks a free one.
 async fn listen(port: u16) -> Result<TcpListener, BenchError> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
     listener.map_err(BenchError::io("listening"))

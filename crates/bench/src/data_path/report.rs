@@ -1,4 +1,4 @@
-//! What was found: medians of the rounds.
+//! The results: medians of the rounds.
 
 use serde::Serialize;
 
@@ -20,13 +20,13 @@ impl<T> Figures<T> {
 }
 
 impl Figures<f64> {
-    /// The dispatcher's by (b)'s.
+    /// Ratio of the dispatcher to relay (b).
     #[must_use]
     pub fn to_minimal(&self) -> f64 {
         self.sortie / self.minimal
     }
 
-    /// The dispatcher's by (a)'s.
+    /// Ratio of the dispatcher to relay (a).
     #[must_use]
     pub fn to_plain(&self) -> f64 {
         self.sortie / self.plain
@@ -38,54 +38,54 @@ impl Figures<f64> {
 pub struct Throughput {
     /// From devices to the driver, or the other way.
     pub is_up: bool,
-    /// Bytes of a message.
+    /// Size of a message, in bytes.
     pub bytes: usize,
-    /// Devices that send or are sent to.
+    /// Number of devices that send or receive.
     pub devices: usize,
-    /// Messages a second.
+    /// Messages per second.
     pub messages: Figures<f64>,
-    /// CPU time of the relay, in microseconds a message.
+    /// CPU time of the relay per message, in microseconds.
     pub cpu_micros: Figures<f64>,
 }
 
 /// Echoes of 64 bytes, over TCP.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub struct Echo {
-    /// Devices that ask, each for one echo at a time.
+    /// Number of devices, each with one echo at a time.
     pub devices: usize,
-    /// Half of them are back after so long, in microseconds.
+    /// Median time, in microseconds.
     pub p50_micros: Figures<f64>,
-    /// 99 % of them are.
+    /// 99th percentile, in microseconds.
     pub p99_micros: Figures<f64>,
-    /// Echoes a second.
+    /// Echoes per second.
     pub echoes: Figures<f64>,
-    /// CPU time of the relay, in microseconds an echo.
+    /// CPU time of the relay per echo, in microseconds.
     pub cpu_micros: Figures<f64>,
 }
 
-/// Datagrams from a device that sends as many as it can.
+/// Datagrams from a device that sends as many as possible.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub struct Udp {
-    /// Bytes of a datagram.
+    /// Size of a datagram, in bytes.
     pub bytes: usize,
-    /// Datagrams a second that the driver got.
+    /// Datagrams per second that reached the driver.
     pub received: Figures<f64>,
-    /// Share that it did not get.
+    /// Share that was lost.
     pub loss: Figures<f64>,
-    /// CPU time of the relay, in microseconds a datagram that arrived.
+    /// CPU time of the relay per datagram that arrived, in microseconds.
     pub cpu_micros: Figures<f64>,
 }
 
-/// Resident memory of devices that are connected and silent, in bytes for each.
+/// Resident memory per connected, silent device, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Memory {
-    /// Connected devices.
+    /// Number of connected devices.
     pub devices: usize,
     /// (b).
     pub minimal: usize,
     /// The dispatcher.
     pub sortie: usize,
-    /// The dispatcher, once each has sent 100 bytes and is silent again.
+    /// The dispatcher, after each device has sent 100 bytes and is silent again.
     pub sortie_after_use: usize,
 }
 
@@ -102,17 +102,17 @@ pub struct BenchReport {
     pub memory: Option<Memory>,
 }
 
-/// The line above rows of [`Throughput`].
+/// The header above rows of [`Throughput`].
 pub(crate) const THROUGHPUT: &str = "| | bytes | devices | messages/s (µs CPU each): plain (a) | minimal (b) | sortie | sortie/a | sortie/b |\n\
     |---|---|---|---|---|---|---|---|";
-/// The line above rows of [`Echo`].
+/// The header above rows of [`Echo`].
 pub(crate) const ECHO: &str = "| devices | µs to the echo, p50, p99 (µs CPU each): plain (a) | minimal (b) | sortie | p50 sortie/b | p99 sortie/b |\n\
     |---|---|---|---|---|---|";
-/// The line above rows of [`Udp`].
+/// The header above rows of [`Udp`].
 pub(crate) const UDP: &str = "| bytes | datagrams/s, loss (µs CPU each): plain (a) | minimal (b) | sortie | received sortie/b |\n\
     |---|---|---|---|---|";
 
-/// A column for each relay.
+/// One column per relay.
 fn columns(texts: &Figures<String>) -> String {
     format!("{} | {} | {}", texts.plain, texts.minimal, texts.sortie)
 }

@@ -1,8 +1,8 @@
-//! One text of arguments as the list of them.
+//! One string of arguments as a list.
 //!
-//! Split as .NET does when it starts a process with a text of arguments, on Linux too, because that is who started
-//! these servers: blanks separate, double quotes hold together, a backslash counts only before a double quote, and
-//! two double quotes within quotes are one. A shell's rules would take single quotes and every backslash away.
+//! Split as .NET does when it starts a process with a string of arguments, on Linux too, because Catena started these
+//! servers that way: blanks separate, double quotes group, a backslash counts only before a double quote, and two
+//! double quotes within quotes are one. A shell's rules would remove single quotes and every backslash.
 //! Source: `ParseArgumentsIntoList` of `System.Diagnostics.Process`.
 
 /// The arguments in `text`.

@@ -1,4 +1,4 @@
-//! One object of the settings, its keys in any case, and what of it was taken.
+//! One object of the settings: its keys in any case, and which of them were read.
 
 use serde_json::{Map, Value};
 
@@ -13,11 +13,11 @@ pub(super) struct Block<'a> {
     entries: Vec<(&'a str, &'a Value)>,
 }
 
-/// Where a value stands, and the value.
+/// The path of a value, and the value.
 pub(super) type Found<'a> = (String, &'a Value);
 
 impl<'a> Block<'a> {
-    /// The object at `path`; `None` if two keys of it differ by case only, which has been noted.
+    /// The object at `path`; `None` if two of its keys differ only by case, which has been reported.
     pub(super) fn of(import: &mut Import, path: &str, object: &'a Map<String, Value>) -> Option<Self> {
         let mut names: Vec<_> = object.keys().map(|key| key.to_lowercase()).collect();
         names.sort_unstable();
@@ -32,7 +32,7 @@ impl<'a> Block<'a> {
         Some(Self { path: path.to_owned(), entries })
     }
 
-    /// The object that `value` is; `None` if it is none, which has been noted.
+    /// `value` as an object; `None` if it is not one, which has been reported.
     pub(super) fn open(import: &mut Import, path: String, value: &'a Value) -> Option<Self> {
         match value {
             Value::Object(object) => Self::of(import, &path, object),
@@ -43,24 +43,24 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Where it stands.
+    /// The path of this object.
     pub(super) fn path(&self) -> &str {
         &self.path
     }
 
-    /// Where `key` stands.
+    /// The path of `key`.
     pub(super) fn path_of(&self, key: &str) -> String {
         join(&self.path, key)
     }
 
-    /// The value at `key`, once; `null` counts as not given.
+    /// The value of `key`, once; `null` counts as not given.
     pub(super) fn take(&mut self, key: &str) -> Option<Found<'a>> {
         let at = self.entries.iter().position(|(name, _)| name.eq_ignore_ascii_case(key))?;
         let (name, value) = self.entries.remove(at);
         (!value.is_null()).then(|| (self.path_of(name), value))
     }
 
-    /// The text at `key`; an empty one counts as not given.
+    /// The text of `key`; an empty one counts as not given.
     pub(super) fn text(&mut self, import: &mut Import, key: &str) -> Option<(String, &'a str)> {
         let (path, value) = self.take(key)?;
         match value {
@@ -73,21 +73,21 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// The whole number at `key`, which has 31 bits there.
+    /// The whole number of `key`, which has 31 bits in Catena.
     pub(super) fn whole(&mut self, import: &mut Import, key: &str) -> Option<(String, u32)> {
         let (path, value) = self.take(key)?;
         let number = match value {
             Value::String(text) => text.trim().parse().ok(),
             other => other.as_i64(),
         };
-        let number = number.and_then(|number| u32::try_from(number).ok()).filter(|&number| number <= MOST);
+        let number = number.and_then(|number| u32::try_from(number).ok()).filter(|&number| number <= MAX);
         if number.is_none() {
-            // Not quoted: what stands at a wrong place may be anything.
+            // Not quoted: a misplaced value may be anything, even a secret.
             let is = match value {
                 Value::Number(number) => number.to_string(),
                 other => kind_of(other).to_owned(),
             };
-            import.problem(path.as_str(), format!("must be a whole number from 0 to {MOST}, is {is}"));
+            import.problem(path.as_str(), format!("must be a whole number from 0 to {MAX}, is {is}"));
         }
         Some((path, number?))
     }
@@ -98,11 +98,11 @@ impl<'a> Block<'a> {
         Self::open(import, path, value)
     }
 
-    /// Where everything stands that was not taken.
+    /// The paths of everything that was not read.
     pub(super) fn untaken(&self) -> impl Iterator<Item = String> {
         self.entries.iter().map(|(name, _)| self.path_of(name))
     }
 }
 
-/// The largest number of 32 bits with a sign.
-const MOST: u32 = i32::MAX as u32;
+/// The largest signed 32-bit number.
+const MAX: u32 = i32::MAX as u32;

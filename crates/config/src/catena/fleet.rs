@@ -1,4 +1,4 @@
-//! Their allocators as fleets.
+//! Catena's allocators as fleets.
 
 use serde_json::Value;
 use sortie_config_file::kind_of;
@@ -9,17 +9,17 @@ use super::block::Block;
 use super::{Import, arguments, seconds, shown};
 use crate::parse::{DAY, SECOND, YEAR, quoted};
 
-/// The one allocator whose fleets can be taken over: processes on the machine of the broker.
+/// The only allocator whose fleets can be imported: processes on the broker's machine.
 const LOCAL: &str = "CatenaLocalBareMetalAllocator";
-/// Most servers of a fleet, and its number of ports: they have no such limit, and here there has to be one.
+/// Maximum number of servers of a fleet, and its number of ports: Catena has no such limit, and Sortie needs one.
 const SERVERS: u16 = 50;
 /// The first port of the first fleet.
 const FIRST_PORT: u16 = 7800;
-/// Most fleets, so that the ports are enough.
+/// Maximum number of fleets, so that there are enough ports.
 const MAX_FLEETS: u16 = 1_000;
-/// Longest description, in characters.
+/// Maximum length of a description, in characters.
 const MAX_DESCRIPTION: usize = 1_000;
-/// What is filled in here and was nothing special there.
+/// Texts that Sortie replaces and Catena did not.
 const PLACEHOLDERS: [&str; 3] = ["{port}", "{server_id}", "{fleet}"];
 
 impl Import {
@@ -89,7 +89,7 @@ impl Import {
                 if !program.starts_with('/') {
                     self.note(
                         &path,
-                        "is no absolute path; here it starts at the folder of the configuration file",
+                        "is not an absolute path; here it starts at the folder of the configuration file",
                     );
                 }
                 local.insert("path".to_owned(), program.into());
@@ -112,7 +112,7 @@ impl Import {
         let first = FIRST_PORT + place * SERVERS;
         let last = first + SERVERS - 1;
         let chosen = format!(
-            "has no limit of servers, and here there has to be one: max = {SERVERS} and the ports {first}-{last} were \
+            "has no limit of servers, which is required here: max = {SERVERS} and the ports {first}-{last} were \
              chosen"
         );
         self.note(block.path(), chosen);

@@ -1,7 +1,7 @@
-//! Their queues as queues.
+//! Catena's queues as queues.
 //!
-//! Hooks are named there by classes, whose names are not published: those that are built in are known by what their
-//! names say, and each is noted. A class of the operator's own has to become a hook that is called by HTTP.
+//! Catena names hooks by classes, whose names are not published: built-in ones are recognized by their names, and each
+//! is noted. A class of the operator's own has to become a hook that is called over HTTP.
 
 use serde_json::Value;
 use sortie_config_file::kind_of;
@@ -13,14 +13,14 @@ use super::block::Block;
 use super::{Import, seconds, shown};
 use crate::parse::{SECOND, YEAR, quoted};
 
-/// What the names of their hooks say, in small letters without anything between words, and the kind here.
+/// Parts of Catena's hook names, in lower case without separators, and the matching kind.
 const HOOKS: [(&str, &str); 4] = [
     ("partymembership", "party_membership"),
     ("teamdata", "team_data"),
     ("peertopeer", "peer_to_peer_host"),
     ("p2p", "peer_to_peer_host"),
 ];
-/// The same of the one whose settings are in its own code.
+/// The same for the hook whose settings are in its own code.
 const BY_PARTY_SIZE: &str = "partysize";
 
 impl Import {
@@ -65,11 +65,11 @@ impl Import {
         }
     }
 
-    /// What tickets call the queue.
+    /// The queue's name in tickets.
     fn name(&mut self, block: &mut Block<'_>, key: &str) -> String {
         match block.text(self, "QueueName") {
             Some((path, name)) if name != key => {
-                self.note(&path, "differs from the key that it stands under; it was taken, not the key");
+                self.note(&path, "differs from its key; it was used, not the key");
                 name.to_owned()
             }
             _ => key.to_owned(),
@@ -81,7 +81,7 @@ impl Import {
         let teams = block.whole(self, "Teams");
         if teams.is_none() {
             let path = block.path_of("Teams");
-            self.note(&path, "is not given; 1 was taken, a match without teams");
+            self.note(&path, "is not given; 1 was used, a match without teams");
         }
         let teams = teams.map_or(1, |(_, teams)| teams);
         table.insert("teams".to_owned(), i64::from(teams).into());
@@ -91,7 +91,7 @@ impl Import {
         }
         if teams > 0 && per_team.is_none_or(|(_, players)| players == 0) {
             let path = block.path_of("PlayersPerTeam");
-            self.problem(path, "must be at least 1 where there are teams");
+            self.problem(path, "must be at least 1 if there are teams");
         }
         let action = self.action(&mut block, &mut table);
         self.minimum(&mut block, &mut table, teams, action);
@@ -108,7 +108,7 @@ impl Import {
         table
     }
 
-    /// Whether what there is at the deadline becomes a match.
+    /// Whether an expiring ticket gets a match of the waiting tickets.
     fn action(&mut self, block: &mut Block<'_>, table: &mut Table) -> bool {
         let Some((path, action)) = block.text(self, "ExpirationAction") else { return false };
         let name = action.trim().to_lowercase();
@@ -120,14 +120,14 @@ impl Import {
         name == "minimum"
     }
 
-    /// 0 and nothing are the same there.
+    /// 0 and no value mean the same in Catena.
     fn minimum(&mut self, block: &mut Block<'_>, table: &mut Table, teams: u32, to_minimum: bool) {
         let given = block.whole(self, "MinPlayersPerTeam").filter(|(_, least)| *least > 0);
         let least = match given {
             Some((_, least)) => least,
             None if teams > 0 && to_minimum => {
                 let path = block.path_of("MinPlayersPerTeam");
-                self.note(&path, "is not given; 1 was taken, the smallest team that there is");
+                self.note(&path, "is not given; 1 was used, the smallest team");
                 1
             }
             None => return,
@@ -146,7 +146,7 @@ impl Import {
         }
         match HOOKS.iter().find(|(says, _)| letters.contains(says)) {
             Some((_, kind)) => {
-                self.note(&path, format!("was taken for the hook `{kind}`, by its name"));
+                self.note(&path, format!("became the hook `{kind}`, judging by its name"));
                 let mut hook = Table::new();
                 hook.insert("kind".to_owned(), (*kind).into());
                 table.insert("hooks".to_owned(), vec![hook].into());

@@ -1,11 +1,10 @@
-//! The settings of a Catena node's match broker and matchmaker as a configuration that does the same.
+//! The settings of a Catena node's match broker and matchmaker as an equivalent configuration.
 //!
-//! What has no counterpart here is left out and said, never guessed; what must be given here and is not there is
-//! chosen and said. The outcome is checked as any configuration is before anybody sees it, so that it can be used as
-//! it stands. Values that nobody asked for are not repeated: settings of other platforms hold secrets.
+//! What has no counterpart here is left out and noted, never guessed; what Sortie requires and Catena lacks is chosen
+//! and noted. The result is checked like any configuration before it is shown, so that it can be used as it is. Values
+//! that nobody asked for are not repeated: settings of other platforms contain secrets.
 //!
-//! The settings are read as their own program reads them: keys in any case, `//` comments, commas before a closing
-//! bracket, numbers in quotes.
+//! The settings are read as Catena reads them: keys in any case, `//` comments, trailing commas, numbers in quotes.
 
 mod arguments;
 mod block;
@@ -28,12 +27,12 @@ use crate::parse::{SECOND, YEAR};
 use crate::section::{Reading, Section};
 use block::Block;
 
-/// What became of the settings.
+/// The result of an import.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CatenaImport {
-    /// A whole `sortie.toml`. The values of game servers' environment variables are in it and may be secrets.
+    /// A whole `sortie.toml`. It contains the values of game servers' environment variables, which may be secrets.
     pub toml: String,
-    /// What could not be taken over as it was, a sentence each, without secrets.
+    /// What could not be imported unchanged, one sentence each, without secrets.
     pub notes: Vec<String>,
 }
 
@@ -43,11 +42,11 @@ impl std::fmt::Debug for CatenaImport {
     }
 }
 
-/// The configuration that does what the settings in the file at `path` do.
+/// A configuration equivalent to the settings in the file at `path`.
 ///
 /// # Errors
-/// [`Problems`]: the file cannot be read, is no JSON, has neither a match broker's nor a matchmaker's settings, or some
-/// of them are none.
+/// [`Problems`] if the file cannot be read, is not JSON, has neither match broker nor matchmaker settings, or some of
+/// them are invalid.
 pub fn import_catena(path: &Path) -> Result<CatenaImport, Problems> {
     let problem = |text: String| Problems::one(path.display().to_string(), text);
     let text = read_text(path).map_err(problem)?;
@@ -63,14 +62,14 @@ pub fn import_catena(path: &Path) -> Result<CatenaImport, Problems> {
     Ok(CatenaImport { toml: opening(&import.notes) + &written, notes: import.notes })
 }
 
-/// What is gathered on the way.
+/// The state of an import.
 #[derive(Default)]
 struct Import {
     notes: Vec<String>,
     problems: Findings,
 }
 
-/// A duration of the match broker: its key there, the unit there in seconds, its key here and its least value here.
+/// A duration of the match broker: its key and its unit in seconds in Catena, its key and its minimum in Sortie.
 type Timer = (&'static str, u32, &'static str, Duration);
 
 const TIMERS: [Timer; 6] = [
@@ -82,9 +81,9 @@ const TIMERS: [Timer; 6] = [
     ("DelayAllocationSeconds", 1, "delay_allocation", Duration::ZERO),
 ];
 
-/// Their default lifetime of a server, in minutes; ours is another. All other defaults are the same.
+/// Catena's default lifetime of a server, in minutes; Sortie's differs. All other defaults are the same.
 const DEFAULT_LIFETIME: u32 = 10;
-/// Their schedule does not run more often than this, in seconds.
+/// Catena's minimum interval of the schedule, in seconds.
 const MIN_FREQUENCY: u32 = 30;
 
 impl Import {
@@ -96,7 +95,7 @@ impl Import {
         self.problems.push(Finding { path: path.into(), text: text.into(), set_by: None });
     }
 
-    /// What nobody took.
+    /// Notes what was not read.
     fn left_over(&mut self, block: &Block<'_>) {
         let names: Vec<_> = block.untaken().take(MAX_FINDINGS).collect();
         for name in names {
@@ -143,7 +142,7 @@ impl Import {
             Some((path, other)) => self.problem(path, format!("must be 0, 1 or 2, is {other}")),
             None => {
                 let path = block.path_of("FastSchedule");
-                self.note(&path, "is not given; 1 was taken, which is the default here");
+                self.note(&path, "is not given; 1 was used, which is the default here");
             }
         }
         broker.insert("lifetime_ends_matches".to_owned(), true.into());
@@ -155,10 +154,7 @@ impl Import {
                 continue;
             };
             if ours == "schedule_frequency" && (1..MIN_FREQUENCY).contains(&number) {
-                self.note(
-                    &path,
-                    format!("{number} was taken, although Catena goes no lower than {MIN_FREQUENCY}"),
-                );
+                self.note(&path, format!("{number} was used, although Catena's minimum is {MIN_FREQUENCY}"));
             }
             let lasting = self.within(&path, seconds(number, unit), least, YEAR);
             broker.insert(ours.to_owned(), shown(lasting).into());
@@ -173,14 +169,14 @@ impl Import {
         table
     }
 
-    /// The duration itself, or the closest that is allowed here.
+    /// The duration itself, or the closest that Sortie allows.
     fn within(&mut self, path: &str, lasting: Duration, least: Duration, most: Duration) -> Duration {
         let taken = lasting.clamp(least, most);
         if taken != lasting {
             let (asked, taken) = (shown(lasting), shown(taken));
             self.note(
                 path,
-                format!("is {asked}, out of range here; {taken} was taken, the closest that is allowed"),
+                format!("is {asked}, out of range here; {taken} was used, the closest that is allowed"),
             );
         }
         taken
@@ -195,7 +191,7 @@ fn shown(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
-/// The beginning of the file: comments that say what is not as it was.
+/// The beginning of the file: comments that say what differs.
 fn opening(notes: &[String]) -> String {
     let mut text = "# Made from the settings of a Catena node by `sortie config import-catena`.\n".to_owned();
     if !notes.is_empty() {
@@ -209,7 +205,7 @@ fn opening(notes: &[String]) -> String {
     text + "\n"
 }
 
-/// What `sortie config check` would say.
+/// The warnings of `sortie config check`.
 fn check(written: &str) -> Result<(), Problems> {
     let internal = |text: String| Problems::one("the outcome", text);
     let tree = match parse(Format::Toml, written).map_err(internal)? {

@@ -1,4 +1,4 @@
-//! Hooks: what the machine asks, and where those are that are outside.
+//! Hooks: what the machine asks, and where external ones are called.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,15 +18,15 @@ use crate::parse::{self, HOUR};
 use crate::secret::Secret;
 use crate::section::Section;
 
-/// Shortest and longest time of a call.
+/// Minimum and maximum timeout of a call.
 const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
-/// Most calls at a time.
+/// Maximum number of concurrent calls.
 const MAX_CONCURRENCY: u32 = 1_000;
-/// Most failures before a hook is left alone.
+/// Maximum number of failures before a hook is paused.
 const MAX_FAILURES: u32 = 1_000;
-/// Longest name of a property, in characters.
+/// Maximum length of a property's name, in characters.
 const MAX_NAME: usize = 128;
-/// Longest key, in bytes.
+/// Maximum length of a key, in bytes.
 const MAX_KEY_BYTES: usize = 4_096;
 
 /// Names of [`OnFailure`].
@@ -42,14 +42,14 @@ pub(crate) enum HookKind {
     Outside(HookPoint),
 }
 
-/// How often a hook that forms matches is asked again.
+/// Interval at which a hook that forms matches is asked again.
 const INTERVALS: std::ops::RangeInclusive<Duration> = MIN_FORM_INTERVAL..=HOUR;
 
-/// Keys of hooks that are called.
+/// Keys of hooks that are called over HTTP.
 const OUTSIDE: &[&str] =
     &["name", "url", "timeout", "on_failure", "concurrency", "breaker_failures", "breaker_pause", "key_env"];
 
-/// Those of a hook that forms matches.
+/// Keys of a hook that forms matches.
 const FORM_MATCH: &[&str] = &[
     "name",
     "url",
@@ -97,7 +97,7 @@ impl HookKind {
         }
     }
 
-    /// The name in the configuration, and which keys go with it.
+    /// The name in the configuration, and the keys that belong to it.
     pub(crate) const fn keys(self) -> (&'static str, &'static [&'static str]) {
         match self {
             Self::QueueByPartySize => ("queue_by_party_size", &["queues"]),
@@ -113,14 +113,14 @@ impl HookKind {
 
 /// Hooks of the matchmaker, or of one queue.
 pub(crate) struct Hooks {
-    /// As the machine knows them, in order.
+    /// In the machine's form, in order.
     pub(crate) settings: Vec<Hook>,
-    /// Where those are that are outside.
+    /// Where the external ones are called.
     pub(crate) places: BTreeMap<(Option<QueueId>, HookId), HookConfig>,
 }
 
-/// The list `hooks` of the matchmaker, or of the queue `of` beside those of the matchmaker. `queues` are the names that
-/// there are.
+/// The list `hooks` of the matchmaker, or of the queue `of` in addition to those of the matchmaker. `queues` are the
+/// existing names.
 pub(super) fn read(
     section: &Section<'_>,
     queues: &[&str],
@@ -134,7 +134,7 @@ pub(super) fn read(
         return None;
     }
     let queue = match of {
-        // A name that is none was noted.
+        // An invalid name was reported.
         Some((name, _)) => Some(QueueId::new(name).ok()?),
         None => None,
     };
@@ -182,7 +182,7 @@ impl Hooks {
     }
 }
 
-/// One hook, and where it is if it is outside.
+/// One hook, and where it is called if it is external.
 fn hook(section: &Section<'_>, queues: &[&str], of_queue: bool) -> Option<(Hook, Option<HookConfig>)> {
     let kind = section.get("kind", parse::choice(HookKind::NAMES, HookKind::by_name));
     let id = section
@@ -193,7 +193,7 @@ fn hook(section: &Section<'_>, queues: &[&str], of_queue: bool) -> Option<(Hook,
     let concurrency = section.get("concurrency", parse::integer(1..=MAX_CONCURRENCY));
     let breaker_failures = section.get("breaker_failures", parse::integer(1..=MAX_FAILURES));
     let breaker_pause = section.get("breaker_pause", parse::duration(Duration::from_millis(10)..=HOUR));
-    // What is not given is left to the machine: settings that were stored before the key was known stay the same.
+    // Missing keys are left to the machine: settings that were stored before the key existed stay the same.
     let interval = section.optional("interval", parse::duration(INTERVALS));
     let key = key(section);
     let by_size = section.optional("queues", |value| by_size(value, queues));
@@ -238,7 +238,7 @@ fn hook(section: &Section<'_>, queues: &[&str], of_queue: bool) -> Option<(Hook,
             let key = key?;
             let url = url??;
             if key.is_some() && parse::is_open_to_others(&url) {
-                section.warn("url", "is no https: whoever is between here and there can read the key");
+                section.warn("url", "is not https: anyone between here and there can read the key");
             }
             let place = HookConfig {
                 url,
@@ -265,7 +265,7 @@ fn on_failure(name: &str) -> Option<OnFailure> {
     }
 }
 
-/// Whether every key that is given goes with the kind; others are noted.
+/// Whether every given key belongs to the kind; others are reported.
 fn belongs(section: &Section<'_>, kind: HookKind) -> bool {
     let (name, keys) = kind.keys();
     let strangers = section.names().filter(|key| *key != "kind" && !keys.contains(key));
@@ -278,7 +278,7 @@ fn belongs(section: &Section<'_>, kind: HookKind) -> bool {
     strangers.is_empty()
 }
 
-/// Queues by the number of players.
+/// Queues by number of players.
 fn by_size(value: &Value, queues: &[&str]) -> Result<BTreeMap<u32, QueueId>, String> {
     let table = value
         .as_object()

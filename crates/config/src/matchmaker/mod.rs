@@ -1,7 +1,7 @@
-//! The section `matchmaker`: from the tree to what the machine goes by, and where its hooks are.
+//! The section `matchmaker`: from the tree to the machine's settings and the addresses of hooks.
 //!
-//! The machine checks its settings itself, and names one fault at a time without a key. So everything is checked here
-//! first, with the key that is at fault; what the machine says is noted too, should it ever be stricter.
+//! The machine checks its settings itself, and reports one error at a time without a key. So everything is checked here
+//! first, with the key that is wrong; the machine's errors are reported too, in case it is ever stricter.
 
 mod hooks;
 mod queues;
@@ -31,39 +31,39 @@ pub(crate) mod names {
     pub(crate) use super::rules::MEASURES;
 }
 
-/// Shortest and longest time between two ticks.
+/// Minimum and maximum time between two ticks.
 const TICKS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
-/// Least and most bytes of a budget.
+/// Minimum and maximum size of a budget, in bytes.
 const BUDGETS: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 40;
 
 /// The matchmaker.
 #[derive(Clone, PartialEq, Debug)]
 pub struct MatchmakerConfig {
-    /// What it goes by.
+    /// The machine's settings.
     pub settings: Settings,
-    /// Where its hooks are that are outside: those of every queue under `None`, those of one queue under its name.
+    /// Where external hooks are called: those of every queue under `None`, those of one queue under its name.
     pub hooks: BTreeMap<(Option<QueueId>, HookId), HookConfig>,
 }
 
 /// Where a hook is, and how it is called.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HookConfig {
-    /// Called by `POST`.
+    /// Called with `POST`.
     pub url: String,
-    /// Longest time of a call, the wait for its turn included.
+    /// Maximum time of a call, including the wait for its turn.
     pub timeout: Duration,
-    /// Calls at a time for one queue.
+    /// Maximum number of concurrent calls for one queue.
     pub concurrency: u32,
-    /// After so many failures in a row it is not called for a while.
+    /// After this many failures in a row it is not called for a while.
     pub breaker_failures: u32,
     /// For how long.
     pub breaker_pause: Duration,
-    /// Sent along, so that the hook knows who calls.
+    /// Sent along, so that the hook can authenticate the caller.
     pub key: Option<HookKey>,
 }
 
-/// A key that is sent to a hook, and where it came from.
+/// A key that is sent to a hook, and its source.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HookKey {
     /// The environment variable of this name.
@@ -78,7 +78,7 @@ impl fmt::Debug for HookKey {
     }
 }
 
-/// The section; `Some(None)` where it is not there.
+/// The section; `Some(None)` if it does not exist.
 pub(crate) fn read(section: &Section<'_>, given: bool) -> Option<Option<MatchmakerConfig>> {
     let status_expiration = section.get("status_expiration", parse::duration(Duration::ZERO..=YEAR));
     let tick = section.get("tick", parse::duration(TICKS));
@@ -116,7 +116,7 @@ pub(crate) fn read(section: &Section<'_>, given: bool) -> Option<Option<Matchmak
     Some(Some(MatchmakerConfig { settings, hooks: own.places }))
 }
 
-/// Whether a queue sends tickets to one that sends them on, which is noted: nobody could say where they end up.
+/// Whether a queue sends tickets to one that sends them on, which is reported: their final queue would be unclear.
 fn sends_on(section: &Section<'_>, settings: &Settings) -> bool {
     let routes = |hook: &Hook| match hook {
         Hook::QueueByPartySize(queues) => Some(queues.clone()),
@@ -139,7 +139,7 @@ fn sends_on(section: &Section<'_>, settings: &Settings) -> bool {
     found
 }
 
-/// Whether there are too many queues, which is noted.
+/// Whether there are too many queues, which is reported.
 fn too_many_queues(section: &Section<'_>) -> bool {
     let count = section.names().len();
     if count > MAX_QUEUES {

@@ -13,9 +13,9 @@ use crate::keys;
 use crate::parse::{self, HOUR, SECOND, YEAR};
 use crate::section::Section;
 
-/// Most returns of a ticket to its place.
+/// Maximum number of times that a ticket returns to its place in the queue.
 const MAX_REQUEUES: u32 = 1_000;
-/// Least time to accept a match.
+/// Minimum time to accept a match.
 const MIN_ACCEPT: Duration = Duration::from_secs(1);
 
 /// Names of [`ExpirationAction`].
@@ -23,7 +23,7 @@ pub(crate) const EXPIRATION_ACTIONS: &[&str] = &["drop", "minimum"];
 /// Names of [`Backfill`].
 pub(crate) const BACKFILLS: &[&str] = &["off", "first", "last"];
 
-/// A queue and where its hooks are.
+/// A queue and where its hooks are called.
 pub(super) struct Read {
     pub(super) id: QueueId,
     pub(super) settings: Queue,
@@ -95,7 +95,7 @@ fn queue(name: &str, section: &Section<'_>, known: &[&str], common: Option<&Hook
     })
 }
 
-/// Teams, players of a full team, and players that a team has at least.
+/// Number of teams, players in a full team, and minimum number of players in a team.
 fn sizes(
     section: &Section<'_>,
     teams: Option<u32>,
@@ -105,7 +105,7 @@ fn sizes(
     let (teams, per_team, least) = (teams?, per_team?, least?);
     let per_team = match per_team {
         None | Some(0) if teams > 0 => {
-            let problem = "must be at least 1; only with `teams` 0, which is a match of the tickets that wait, may it be 0 or \
+            let problem = "must be at least 1; only with `teams` 0, which makes a match of the waiting tickets, may it be 0 or \
                            left out";
             section.problem("players_per_team", problem);
             return None;
@@ -120,7 +120,7 @@ fn sizes(
     }
     let least = least.unwrap_or(if teams == 0 { per_team.min(1) } else { per_team });
     if teams > 0 && least == 0 {
-        section.problem("min_players_per_team", "must be at least 1: a team without players is none");
+        section.problem("min_players_per_team", "must be at least 1: a team needs players");
         return None;
     }
     if per_team > 0 && least > per_team {
@@ -131,7 +131,7 @@ fn sizes(
     Some((teams, per_team, least))
 }
 
-/// The name of a queue, of those that there are.
+/// The name of an existing queue.
 pub(super) fn one_of(known: &[&str], value: &Value) -> Result<QueueId, String> {
     let name = parse::text(value)?;
     if known.contains(&name) {

@@ -1,4 +1,4 @@
-//! The rules of a queue, in the order of their names: a match has to meet them all, so their order says nothing.
+//! The rules of a queue, in the order of their names: a match has to meet all of them, so their order does not matter.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use sortie_domain::requirements;
 use crate::parse::{self, YEAR};
 use crate::section::Section;
 
-/// Longest name of a rule and of a property, in characters.
+/// Maximum length of the name of a rule and of a property, in characters.
 const MAX_NAME: usize = 128;
 /// Largest number of a rule.
 const MAX_NUMBER: f64 = 1e12;
@@ -50,7 +50,7 @@ impl RuleName {
         })
     }
 
-    /// The name in the configuration, and which keys go with it.
+    /// The name in the configuration, and the keys that belong to it.
     const fn keys(self) -> (&'static str, &'static [&'static str]) {
         match self {
             Self::Equal => ("equal", &["property"]),
@@ -100,7 +100,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Vec<Rule>> {
     counts(section, &rules).then_some(rules)
 }
 
-/// Whether there are no more rules of each kind than there can be; too many are noted.
+/// Whether each kind has at most its maximum number of rules; too many are reported.
 fn counts(section: &Section<'_>, rules: &[Rule]) -> bool {
     let relaxes = |rule: &Rule| matches!(rule.kind, RuleKind::Equal { .. }) && rule.relax_after.is_some();
     let of_kind =
@@ -185,7 +185,7 @@ fn rule(name: &str, section: &Section<'_>) -> Option<Rule> {
     (is_name && widens(section, &rule)).then_some(rule)
 }
 
-/// Whether every key that is given goes with the kind; others are noted.
+/// Whether every given key belongs to the kind; others are reported.
 fn belongs(section: &Section<'_>, kind: RuleName) -> bool {
     let (name, keys) = kind.keys();
     let strangers =
@@ -205,7 +205,7 @@ fn widen(section: &Section<'_>) -> Option<Vec<WidenStep>> {
         section.problem("widen", format!("has {} steps, at most {MAX_STEPS} are allowed", steps.len()));
         return None;
     }
-    // A list that is none was noted.
+    // A value that is not a list was reported.
     let whole = section.raw("widen").is_none_or(|value| value.is_null() || value.is_array());
     let step = |step: &Section<'_>| {
         let after = step.get("after", parse::duration(Duration::from_millis(1)..=YEAR));
@@ -217,7 +217,7 @@ fn widen(section: &Section<'_>) -> Option<Vec<WidenStep>> {
     read.filter(|read| whole && read.len() == given)
 }
 
-/// Whether the rule allows more and more; what does not is noted.
+/// Whether each step of the rule allows more than the one before; others are reported.
 fn widens(section: &Section<'_>, rule: &Rule) -> bool {
     let first = match &rule.kind {
         RuleKind::Distance { most, .. } | RuleKind::Latency { most } | RuleKind::Balance { most, .. } => {

@@ -1,4 +1,4 @@
-//! Settings of queues that are each allowed and do not go together.
+//! Settings of queues that are each allowed but conflict.
 
 use sortie_domain::ids::QueueId;
 use sortie_domain::matchmaking::Settings;
@@ -9,7 +9,7 @@ use sortie_domain::matchmaking::settings::{
 use super::MatchmakerConfig;
 use crate::section::Section;
 
-/// Notes every contradiction as a warning below `top`.
+/// Reports every contradiction as a warning below `top`.
 pub(crate) fn warn(top: &Section<'_>, config: &MatchmakerConfig) {
     let settings = &config.settings;
     if settings.queues.is_empty() {
@@ -33,7 +33,7 @@ fn of_queue(top: &Section<'_>, id: &QueueId, keys: &[&str], text: impl Into<Stri
 fn sizes(top: &Section<'_>, id: &QueueId, queue: &Queue) {
     let minimum = queue.expiration_action == ExpirationAction::Minimum;
     if queue.full().is_none() && !minimum && queue.former().is_none() {
-        let text = "is `drop`, but a match without a number of players is made of the tickets that wait when a ticket expires: \
+        let text = "is `drop`, but a match without a number of players is made of the waiting tickets when a ticket expires: \
                     no match is ever formed. Make it `minimum`, or give `players_per_team`";
         of_queue(top, id, &["expiration_action"], text);
     }
@@ -62,7 +62,7 @@ fn rules(top: &Section<'_>, id: &QueueId, queue: &Queue) {
     }
     let never_used = queue.former().is_some_and(|hook| hook.on_failure == OnFailure::Refuse);
     if never_used && !queue.rules.is_empty() {
-        let text = "are never used: a hook forms the matches, and where it fails (`on_failure` is `refuse`) nobody does";
+        let text = "are never used: a hook forms the matches, and if it fails (`on_failure` is `refuse`) no matches are formed";
         of_queue(top, id, &["rules"], text);
     }
 }
@@ -78,7 +78,7 @@ fn hooks(top: &Section<'_>, id: &QueueId, queue: &Queue, settings: &Settings) {
     routes(top, &["matchmaker", "queues", id.as_str(), "hooks"], &queue.hooks, settings);
 }
 
-/// Parties that are sent to a queue whose teams they do not fit on.
+/// Parties that are sent to a queue whose teams are too small for them.
 fn routes(top: &Section<'_>, keys: &[&str], hooks: &[Hook], settings: &Settings) {
     let routes = hooks.iter().filter_map(|hook| match hook {
         Hook::QueueByPartySize(queues) => Some(queues),

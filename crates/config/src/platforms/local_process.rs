@@ -22,9 +22,9 @@ use crate::show::{HIDDEN, put, put_some, shown, shown_path};
 
 /// Its name in `allocator`, and of its section.
 const NAME: &str = "local_process";
-/// Most arguments, and most environment variables, of a server.
+/// Maximum number of arguments, and of environment variables, of a server.
 const MAX_ENTRIES: usize = 1_000;
-/// Least and most output kept of a server, in bytes: 4 KiB, 1 GiB.
+/// Minimum and maximum size of the output that is kept of a server, in bytes: 4 KiB, 1 GiB.
 const OUTPUT_LIMITS: std::ops::RangeInclusive<u64> = 4 << 10..=1 << 30;
 
 pub(super) const PLATFORM: Platform =
@@ -109,21 +109,21 @@ pub struct LocalProcessConfig {
     pub arguments: Vec<String>,
     /// Variables added to its environment.
     pub environment: Environment,
-    /// Names of our own variables that it inherits beside those that every server does.
+    /// Names of our own variables that it inherits in addition to those that every server does.
     pub pass_environment: Vec<String>,
-    /// Folder it is started in; absolute.
+    /// Folder in which it is started; absolute.
     pub working_folder: Option<PathBuf>,
-    /// One port a server; at least as many as the fleet's most servers.
+    /// One port per server; at least as many as the fleet's maximum number of servers.
     pub ports: RangeInclusive<u16>,
-    /// What players are told when a server gives no address.
+    /// The address for players if a server reports none.
     pub address: IpAddr,
-    /// From SIGTERM to SIGKILL.
+    /// Time from SIGTERM to SIGKILL.
     pub stop_grace: Duration,
-    /// Newest output kept of each server, in bytes.
+    /// Maximum size of the output kept of each server, in bytes: the newest part.
     pub output_limit: u64,
     /// A server older than this is stopped.
     pub max_run_time: Option<Duration>,
-    /// Time between two looks for servers that are too old.
+    /// Interval between checks for servers that are too old.
     pub reaper_period: Duration,
 }
 
@@ -166,7 +166,7 @@ impl PlatformSettings for LocalProcessConfig {
 
 fn read(section: &Section<'_>, max: Option<u32>) -> Option<AllocatorConfig> {
     let path = section.path("path");
-    // Arguments may hold secrets, and `parse::text` quotes nothing.
+    // Arguments may contain secrets, and `parse::text` quotes nothing.
     let argument = |value: &Value| parse::text(value).map(str::to_owned);
     let arguments = section.get("arguments", parse::list(MAX_ENTRIES, argument));
     let environment = section.get("environment", parse::variables(MAX_ENTRIES));
@@ -261,7 +261,7 @@ fn table(local: &LocalProcessConfig) -> Table {
     table
 }
 
-/// Fleets may share ports, but then not all of them can have as many servers as they may.
+/// Fleets may share ports, but then they may not be able to reach their maximum numbers of servers together.
 fn warn_of_shared_ports(section: &Section<'_>, fleets: &[FleetConfig]) {
     let local =
         fleets.iter().filter_map(|fleet| Some((fleet, fleet.allocator.settings::<LocalProcessConfig>()?)));

@@ -1,5 +1,5 @@
-//! The platforms that fleets can run on: each has a module here, with everything that the configuration knows of it, and
-//! a line in [`PLATFORMS`].
+//! The platforms that fleets can run on: each has a module here, with everything that the configuration knows about it,
+//! and a line in [`PLATFORMS`].
 
 mod local_process;
 
@@ -26,13 +26,13 @@ pub(crate) const NAMES: &[&str] = &names();
 /// One platform, as the configuration sees it.
 #[derive(Clone, Copy)]
 pub(crate) struct Platform {
-    /// What `allocator` says; its settings are in the table of that name.
+    /// The value of `allocator`; the platform's settings are in the table of that name.
     pub(crate) name: &'static str,
     /// The keys of that table, as `fleets.<name>.…`.
     pub(crate) keys: &'static [KeyDoc],
-    /// Reads that table, for a fleet with at most so many servers; `None` if a problem was noted.
+    /// Reads that table, for a fleet with at most this many servers; `None` if a problem was reported.
     pub(crate) read: fn(&Section<'_>, Option<u32>) -> Option<AllocatorConfig>,
-    /// Notes below the section `fleets` what does not go together among fleets.
+    /// Reports conflicts between fleets below the section `fleets`.
     pub(crate) warn_together: fn(&Section<'_>, &[FleetConfig]),
 }
 
@@ -41,23 +41,23 @@ pub(crate) trait PlatformSettings: Any + Same + fmt::Debug + Send + Sync {
     /// The platform's name.
     fn platform(&self) -> &'static str;
 
-    /// The settings as TOML that is read again as the same, secrets hidden.
+    /// The settings as TOML that reads back as the same, secrets hidden.
     fn show(&self) -> Table;
 
     /// What operators may see of them through the API: no secrets.
     fn describe(&self) -> Map<String, Value>;
 
-    /// A server older than this is stopped. The key of that is `max_run_time`.
+    /// A server older than this is stopped. Its key is `max_run_time`.
     fn max_run_time(&self) -> Option<Duration> {
         None
     }
 
-    /// What the fleet's own servers ask for, if the settings tell: JMESPath over the match document.
+    /// The requirements of the fleet's own servers, if the settings contain them: JMESPath over the match document.
     fn server_requirements(&self) -> Option<&str> {
         None
     }
 
-    /// Notes below `top` what does not go together with the rest of the configuration.
+    /// Reports conflicts with the rest of the configuration below `top`.
     fn warn(&self, _top: &Section<'_>, _config: &Config, _fleet: &FleetConfig) {}
 }
 
@@ -87,7 +87,7 @@ impl AllocatorConfig {
         self.0.platform()
     }
 
-    /// The settings, if they are of this type, as those of [`LocalProcessConfig`] for the platform `local_process`.
+    /// The settings, if they are of this type, e.g. [`LocalProcessConfig`] for the platform `local_process`.
     #[must_use]
     pub fn settings<T: 'static>(&self) -> Option<&T> {
         let settings: &dyn Any = &*self.0;
@@ -132,7 +132,7 @@ impl fmt::Debug for AllocatorConfig {
     }
 }
 
-/// The names of the platforms that this build has.
+/// The names of the platforms in this build.
 #[must_use]
 pub fn platform_names() -> &'static [&'static str] {
     NAMES

@@ -97,7 +97,7 @@ fn a_game_that_no_fleet_ever_takes() {
     let wrong = fleet("requirements = \"MatchProperties.version == '2'\"");
     let found = warnings(&wrong);
     assert_eq!(found.len(), 2, "{found:#?}");
-    let text = "fleets.arena.requirements: takes never what the gateway makes for this fleet: MatchProperties.version \
+    let text = "fleets.arena.requirements: never accepts the matches that the gateway makes for this fleet: MatchProperties.version \
                 would have to be \"2\", and is \"1.0\"";
     assert!(found[0].starts_with(text), "{found:#?}");
     let text = "fleets: no fleet can ever take the game arena in version 1.0";
@@ -122,7 +122,7 @@ fn a_game_that_no_fleet_ever_takes() {
 fn a_fleet_that_would_take_what_is_meant_for_others() {
     let other = "[fleets.any]\nmax = 1\nlocal_process = { path = 'a', ports = '9500-9600' }\n";
     assert_eq!(warnings(other), [""; 0], "there is no other fleet");
-    let parts = ["neither `game` nor `requirements`", "meant for other fleets"];
+    let parts = ["neither `game` nor `requirements`", "those for other fleets"];
     one(&format!("{FLEET}{other}"), "fleets.any", &parts);
     let chosen = other.replace("max = 1", "max = 1\nrequirements = 'MatchProperties.any'");
     assert_eq!(warnings(&format!("{FLEET}{chosen}")), [""; 0]);
@@ -144,15 +144,15 @@ fn a_fleet_whose_servers_take_any_match_is_remarked_on() {
     };
     assert_eq!(
         remarks(&any("")),
-        ["fleets.any: says neither `game` nor `requirements`: its servers take any match"]
+        ["fleets.any: has neither `game` nor `requirements`: its servers take any match"]
     );
     let always =
         ["`true`", "'a' == 'a'", "`1` < `2`", "a.b == a.b", "!`false`", "x || `true`", "`1` != `2` && 'a'"];
     for text in always {
-        let found = "fleets.any: says no `game`, and its `requirements` are met by every match: its servers take any match";
+        let found = "fleets.any: has no `game`, and its `requirements` are met by every match: its servers take any match";
         assert_eq!(remarks(&any(text)), [found], "{text}");
         assert_eq!(warnings(&any(text)), [""; 0], "it may well be meant");
-        let parts = ["`requirements` are met by every match", "meant for other fleets"];
+        let parts = ["`requirements` are met by every match", "those for other fleets"];
         one(&format!("{FLEET}{}", any(text)), "fleets.any", &parts);
     }
     for text in
@@ -173,11 +173,11 @@ fn every_fleet_that_takes_any_match_is_named_and_no_other() {
     let found = |text: &str| (warnings(text), remarks(text));
     let (warned, remarked) = found(&red);
     assert_eq!(warned, [""; 0]);
-    assert_eq!(remarked, ["fleets.red: says neither `game` nor `requirements`: its servers take any match"]);
+    assert_eq!(remarked, ["fleets.red: has neither `game` nor `requirements`: its servers take any match"]);
 
     let (warned, remarked) = found(&format!("{red}{blue}"));
     assert_eq!(remarked, [""; 0]);
-    let starts = ["fleets.blue: says neither", "fleets.red: says neither"];
+    let starts = ["fleets.blue: has neither", "fleets.red: has neither"];
     assert_eq!(warned.len(), starts.len(), "{warned:#?}");
     for (warning, start) in warned.iter().zip(starts) {
         assert!(warning.starts_with(start) && warning.contains("take any match"), "{warned:#?}");
@@ -185,7 +185,7 @@ fn every_fleet_that_takes_any_match_is_named_and_no_other() {
     // Beside one that says whose matches it takes, only the other takes any.
     let picky = fleet("blue", "requirements = \"MatchProperties.mode == 'duel'\"", "9700-9800");
     let (warned, remarked) = found(&format!("{red}{picky}"));
-    assert!(warned.len() == 1 && warned[0].starts_with("fleets.red: says neither"), "{warned:#?}");
+    assert!(warned.len() == 1 && warned[0].starts_with("fleets.red: has neither"), "{warned:#?}");
     assert_eq!(remarked, [""; 0]);
 
     // Where each has a game, what names none goes to the default fleet, as its key says.
@@ -195,7 +195,7 @@ fn every_fleet_that_takes_any_match_is_named_and_no_other() {
     }
     // The default fleet does not keep an open fleet from taking what names a game.
     let (warned, remarked) = found(&format!("gateway.default_fleet = 'arena'\n{FLEET}{red}"));
-    assert!(warned.len() == 1 && warned[0].starts_with("fleets.red: says neither"), "{warned:#?}");
+    assert!(warned.len() == 1 && warned[0].starts_with("fleets.red: has neither"), "{warned:#?}");
     assert_eq!(remarked, [""; 0]);
 }
 

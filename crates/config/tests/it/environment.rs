@@ -59,7 +59,7 @@ fn variables_reach_every_level() {
     assert_eq!(arena.rules[7].kind, sortie_domain::matchmaking::settings::RuleKind::Latency { most: 70.5 });
     let hook = matchmaker.hooks.values().find(|hook| hook.url.ends_with("/maps")).unwrap();
     assert_eq!(hook.timeout, Duration::from_secs(4));
-    assert_eq!(local.environment.0["RUST_LOG"], "debug", "what the file says beside it stays");
+    assert_eq!(local.environment.0["RUST_LOG"], "debug", "the file's other values stay");
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_variable_that_sets_nothing_is_refused_with_what_was_meant() {
         ("SORTIE_API_KEYS__3__NAMES", "SORTIE_API_KEYS__3__NAME"),
     ] {
         let text = refusal(FLEET, &[(name, "1")]);
-        assert!(text.contains(&format!("{name}: names no setting; did you mean {meant}?")), "{text}");
+        assert!(text.contains(&format!("{name}: does not name a setting; did you mean {meant}?")), "{text}");
     }
     for name in [
         "SORTIE_",
@@ -104,7 +104,7 @@ fn a_variable_that_sets_nothing_is_refused_with_what_was_meant() {
         "SORTIE_LISTEN__X",
     ] {
         let text = refusal("", &[(name, "1")]);
-        assert!(text.contains(&format!("{name}: names no setting")), "{text}");
+        assert!(text.contains(&format!("{name}: does not name a setting")), "{text}");
     }
 }
 

@@ -116,7 +116,7 @@ fn each_bad_netcode_key_is_one_problem_and_never_quoted() {
         ["", "hunter2", &GAME_KEY.1[2..], &"00".repeat(33), "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHg=="]
     {
         let text = folder.load(&[("KEY", bad)]).unwrap_err().to_string();
-        assert!(text.contains("netcode.key_env: leads to no key"), "{text}");
+        assert!(text.contains("netcode.key_env: does not lead to a valid key"), "{text}");
         assert!(bad.is_empty() || !text.contains(bad), "{text}");
     }
 }
@@ -126,7 +126,7 @@ fn each_bad_setting_of_the_gateway_is_one_problem() {
     one("gateway.default_fleet = ''", "gateway.default_fleet: must not be empty");
     one(
         &format!("gateway.default_fleet = 'arean'\n{FLEET}"),
-        "gateway.default_fleet: names no fleet that is configured; did you mean \"arena\"?",
+        "gateway.default_fleet: names a fleet that is not configured; did you mean \"arena\"?",
     );
     let without = "gateway.default_fleet = 'a'\n[fleets.a]\nmax = 1\nlocal_process.path = 'a'";
     one(without, "gateway.default_fleet: names a fleet without a `game`");
@@ -148,7 +148,7 @@ fn each_bad_setting_of_the_gateway_is_one_problem() {
     for foreign in ["*", "https://*.example.com", "https://play.example.com:*", "*://localhost"] {
         one(
             &format!("gateway.cors_origins = ['{foreign}']"),
-            "gateway.cors_origins: entry 0 must be an origin like \"https://play.example.com\", \"capacitor://localhost\" or \"null\": a `*` stands for nothing",
+            "gateway.cors_origins: entry 0 must be an origin like \"https://play.example.com\", \"capacitor://localhost\" or \"null\": `*` is not supported",
         );
     }
     for wrong in
@@ -340,10 +340,10 @@ fn a_file_that_cannot_be_read_is_one_problem() {
         found.first().map(Finding::to_string).unwrap()
     };
     assert!(refusal("sortie.conf", "").contains("sortie.conf: must be named .toml, .json, .yaml or .yml"));
-    assert!(refusal("a.toml", "listen = ").contains("a.toml: is no valid TOML"));
-    assert!(refusal("a.json", "{\"listen\": }").contains("a.json: is no valid JSON"));
-    assert!(refusal("a.json", "{} x").contains("a.json: is no valid JSON"));
-    assert!(refusal("a.yaml", "listen: [").contains("a.yaml: is no valid YAML"));
+    assert!(refusal("a.toml", "listen = ").contains("a.toml: is not valid TOML"));
+    assert!(refusal("a.json", "{\"listen\": }").contains("a.json: is not valid JSON"));
+    assert!(refusal("a.json", "{} x").contains("a.json: is not valid JSON"));
+    assert!(refusal("a.yaml", "listen: [").contains("a.yaml: is not valid YAML"));
     assert!(refusal("a.json", "[]").contains("a.json: must hold a table"));
     let large = "#".repeat(usize::try_from(MAX_FILE_BYTES).unwrap() + 1);
     assert!(refusal("a.toml", &large).contains("a.toml: is larger than 1048576 bytes"));

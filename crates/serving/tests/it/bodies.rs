@@ -17,7 +17,7 @@ async fn a_body_has_so_many_bytes() {
     for (headers, body, wanted) in [
         ("content-length: 10\r\n", "0123456789", "200 OK|{\"bytes\":10}"),
         ("content-length: 11\r\n", "0123456789x", "413 Payload Too Large|the body is longer than 10 bytes"),
-        // Without a length in front it is found out on the way.
+        // Without a length in the headers it is found out on the way.
         ("transfer-encoding: chunked\r\n", "a\r\n0123456789\r\n0\r\n\r\n", "200 OK|{\"bytes\":10}"),
         (
             "transfer-encoding: chunked\r\n",
@@ -34,14 +34,14 @@ async fn a_body_has_so_many_bytes() {
 }
 
 #[tokio::test]
-async fn whoever_still_sends_a_body_that_is_too_long_reads_the_answer() {
+async fn a_caller_that_still_sends_a_body_that_is_too_long_reads_the_answer() {
     const BODY_BYTES: usize = 3 << 20;
     let server = Server::start(Limits::default()).await;
     let length = format!("content-length: {BODY_BYTES}\r\n");
     let mut stream = server.say(&head("/measure", &length)).await;
     soon(stream.write_all(&vec![b'x'; BODY_BYTES])).await.unwrap();
     assert_eq!(status(&mut stream).await, 413);
-    // Whoever asks first is told at once.
+    // Clients that ask first hear it at once.
     let mut stream = server.say(&head("/measure", &(length + "expect: 100-continue\r\n"))).await;
     assert_eq!(status(&mut stream).await, 413);
 }
@@ -62,7 +62,7 @@ async fn a_message_of_grpc_has_its_time_and_a_conversation_takes_its_own() {
     let answer = rest(server.say(&unfinished("/some.Service/Call")).await).await;
     assert!(answer.contains("the message did not arrive in time"), "{answer}");
     let mut stream = server.say(&unfinished("/grpc.reflection.v1.ServerReflection/Ask")).await;
-    // Later than the other one would have been over.
+    // Later than the time limit of the other one.
     let late = rest(server.say(&unfinished("/some.Service/Call")).await).await;
     assert!(late.contains("in time"), "{late}");
     stream.write_all(b"0\r\n\r\n").await.unwrap();

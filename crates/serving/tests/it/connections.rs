@@ -1,4 +1,4 @@
-//! How many connections there are, how long they may dawdle, and how they end.
+//! How many connections there are, how long they may stall, and how they end.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn an_address_has_so_many_connections() {
     }
     assert_eq!(rest(server.connect().await).await, "", "closed without an answer");
     drop(open);
-    // Their end is noticed at some time.
+    // The server notices their end after a while.
     while !rest(server.say(ASK_ONCE).await).await.starts_with("HTTP/1.1 200") {}
 }
 
@@ -56,10 +56,10 @@ async fn headers_have_so_many_bytes() {
 }
 
 #[tokio::test]
-async fn whoever_comes_while_calls_end_is_answered_and_then_nobody_listens() {
+async fn late_callers_are_answered_while_calls_end_and_then_nobody_listens() {
     let mut server = Server::start(Limits::default()).await;
     let mut held = server.say("POST /measure HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{").await;
-    // Once there is an answer to a later one, that call was taken.
+    // Once a later call has been answered, that call was accepted.
     assert!(rest(server.say(ASK_ONCE).await).await.starts_with("HTTP/1.1 200"));
     server.closing.cancel();
     let late = rest(server.say(ASK).await).await;
@@ -111,7 +111,7 @@ async fn a_call_whose_body_has_not_arrived_is_refused_at_the_end() {
     for (path, body, wanted) in [
         ("/measure", "content-length: 2\r\n\r\n{", "HTTP/1.1 503"),
         ("/measure", "transfer-encoding: chunked\r\n\r\n1\r\n{\r\n", "HTTP/1.1 503"),
-        // Other services read it to its end; the cause tells tonic its status.
+        // Other services read it to its end; the cause gives tonic its status.
         ("/grpc.reflection.v1.ServerReflection/Ask", "content-length: 2\r\n\r\n{", "shutting down"),
     ] {
         let mut server = Server::start(patient()).await;

@@ -1,4 +1,4 @@
-//! Answers that are under way when the process is to end, and readers who take their time.
+//! Responses in progress during shutdown, and slow readers.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use sortie_serving::Limits;
 use crate::harness::{Server, rest, soon, status};
 use crate::stalls::{ask, connect_with_window};
 
-/// More than the system keeps of a connection that nobody reads.
+/// More than the system buffers for a connection that nobody reads.
 const LONG: usize = 32 << 20;
 
 /// Limits that end nothing within the time of a test.
@@ -17,7 +17,7 @@ fn patient() -> Limits {
     Limits { grace: long, stall_time: long, header_time: long, ..Limits::default() }
 }
 
-/// Tells a server to end, and waits until it has broken off a connection on which nothing is under way.
+/// Shuts a server down, and waits until it has closed a connection without calls.
 async fn end(server: &Server) {
     let half = server.say("GET /measure HTT").await;
     let answer =
@@ -42,7 +42,7 @@ async fn a_slow_reader_of_http1_gets_the_whole_answer() {
     }
 }
 
-/// Reads to the end, and enlarges the windows meanwhile.
+/// Reads to the end, and enlarges the windows on the way.
 async fn length(mut answer: RecvStream) -> usize {
     let mut bytes = 0;
     while let Some(piece) = soon(answer.data()).await {
@@ -55,7 +55,7 @@ async fn length(mut answer: RecvStream) -> usize {
 
 #[tokio::test]
 async fn a_slow_reader_of_http2_gets_the_whole_answer() {
-    // h2 takes more of an answer than there is a window for: of the second and the third what is left of it.
+    // h2 takes more of a response than there is a window for: for the second and the third case, all the rest.
     for (path, window, whole) in
         [("bytes", 70_000, LONG), ("bytes", 70_000, 80 << 10), ("bytes_at_the_end", 10_000, 15_000)]
     {

@@ -21,10 +21,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// No test waits longer for anything.
+/// Maximum wait of a test for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Awaits what a test cannot go on without.
+/// Awaits something that a test needs to continue.
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("it never happened")
 }
@@ -34,7 +34,7 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     pub(crate) closing: CancellationToken,
     pub(crate) served: Option<JoinHandle<()>>,
-    /// Answers of `/endless` that are under way.
+    /// Responses of `/endless` in progress.
     pub(crate) endless: watch::Receiver<usize>,
 }
 
@@ -90,7 +90,7 @@ impl Drop for Counted {
     }
 }
 
-/// An answer that goes on as long as it is taken.
+/// A response that continues as long as it is read.
 fn endless(count: &watch::Sender<usize>) -> Response {
     let pieces = stream::unfold(Counted::new(count), |counted| async move {
         Some((Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 100_000])), counted))
@@ -155,7 +155,7 @@ fn refused(error: BodyError) -> Response {
     (status, error.to_string()).into_response()
 }
 
-/// Reads to the end, and tells how that came.
+/// Reads to the end, and returns how the response arrived.
 async fn drained(request: Request) -> String {
     match axum::body::to_bytes(request.into_body(), usize::MAX).await {
         Ok(bytes) => format!("whole: {}", bytes.len()),
@@ -170,12 +170,12 @@ async fn drained(request: Request) -> String {
 /// Until the other side closes.
 pub(crate) async fn rest(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
-    // Reset is as good as closed.
+    // A reset counts as closed.
     let _ = soon(stream.read_to_end(&mut answer)).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// The status of the answer that comes next.
+/// The status of the next response.
 pub(crate) async fn status(stream: &mut TcpStream) -> u16 {
     let mut line = [0; 12];
     soon(stream.read_exact(&mut line)).await.unwrap();

@@ -1,4 +1,4 @@
-//! Connections and bodies as peers meet them, behind a real socket.
+//! Connections and bodies as peers see them, over a real socket.
 
 #![allow(
     clippy::unwrap_used,

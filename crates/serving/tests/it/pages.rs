@@ -1,4 +1,4 @@
-//! Web pages and hosts that are not to call, on any route and in either version of HTTP.
+//! Web pages and hosts that may not call, on any route and in either HTTP version.
 
 use sortie_serving::{Limits, Visitors};
 use tokio::net::TcpStream;

@@ -1,4 +1,4 @@
-//! Callers that take nothing of what is sent to them.
+//! Callers that read nothing of what is sent to them.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn connect(server: &Server) -> (SendRequest<Bytes>, JoinHandle<()>) {
     connect_with_window(server, 70_000).await
 }
 
-/// A connection of HTTP/2 whose windows nobody enlarges, those of the answers with `bytes` each.
+/// An HTTP/2 connection whose windows nobody enlarges; the responses have windows of `bytes` each.
 pub(crate) async fn connect_with_window(server: &Server, bytes: u32) -> (SendRequest<Bytes>, JoinHandle<()>) {
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(bytes).initial_connection_window_size(1 << 20);
@@ -50,7 +50,7 @@ async fn a_connection_of_http1_ends_when_nothing_is_read_from_it() {
 }
 
 #[tokio::test]
-async fn an_answer_of_http2_that_nobody_takes_ends_and_the_others_go_on() {
+async fn an_unread_http2_response_ends_and_the_others_continue() {
     let mut server = server().await;
     let (calls, _connection) = connect(&server).await;
     let request = Request::get("http://localhost/never").body(()).unwrap();

@@ -34,7 +34,7 @@ async fn an_upgraded_connection_keeps_its_place_until_it_ends() {
             );
         }
         drop(open);
-        // Their end is noticed at some time.
+        // The server notices their end after a while.
         while !rest(server.say(ASK_ONCE).await).await.starts_with("HTTP/1.1 200") {}
     }
 }

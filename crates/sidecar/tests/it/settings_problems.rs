@@ -54,10 +54,10 @@ fn files_that_are_none() {
     assert_eq!(problem("config.yaml", b"{}"), "must be named .json or .toml, after its format");
     assert_eq!(problem("config", b"{}"), "must be named .json or .toml, after its format");
     assert_eq!(problem("config.json", b"[]"), "must hold a table of settings at its top, is a list");
-    assert!(problem("config.json", b"").starts_with("is no valid JSON: EOF"));
+    assert!(problem("config.json", b"").starts_with("is not valid JSON: EOF"));
     assert!(problem("config.json", b"{\"app\": {\"a\": 1, \"a\": 2}}").contains("\"a\" is given twice"));
-    assert!(problem("config.json", b"{\"app\" / 1}").contains("a slash begins no comment"));
-    assert!(problem("config.toml", b"app = 1\noops").contains("is no valid TOML"));
+    assert!(problem("config.json", b"{\"app\" / 1}").contains("a slash does not begin a comment"));
+    assert!(problem("config.toml", b"app = 1\noops").contains("is not valid TOML"));
     assert_eq!(problem("config.json", b"{\"\xff\"}"), "is not UTF-8 at byte 2");
     let large = [b" ".repeat(1 << 20), b"{}".to_vec()].concat();
     assert_eq!(problem("config.json", &large), "is larger than 1048576 bytes");
@@ -157,7 +157,7 @@ fn addresses_to_listen_on() {
     source(
         name,
         r#"{"httpListenAddr": ":http"}"#,
-        ".HttpListenAddr: \"http\" is no port: a port is a number from 0 to 65535, 0 for a free one",
+        ".HttpListenAddr: \"http\" is not a port: a port is a number from 0 to 65535, 0 for a free one",
     );
     source(
         name,
@@ -181,7 +181,7 @@ fn addresses_to_listen_on() {
     assert_eq!(
         variable,
         "app.event_source.configs.agones_sdk_event_source.GrpcListenAddr: not given, and the environment variable \
-         AGONES_SDK_GRPC_PORT is invalid: \"many\" is no port: a port is a number from 0 to 65535, 0 for a free one"
+         AGONES_SDK_GRPC_PORT is invalid: \"many\" is not a port: a port is a number from 0 to 65535, 0 for a free one"
     );
 }
 

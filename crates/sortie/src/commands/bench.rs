@@ -15,13 +15,13 @@ use crate::logging;
 pub(crate) async fn run(options: Bench) -> Result<ExitCode, Failure> {
     logging::start("warn", LogFormat::Text);
     let mut signals = Signals::listen()?;
-    // What was started goes when the work is dropped.
+    // Everything that was started ends when the work is dropped.
     tokio::select! {
         found = sortie_bench::run(options, Program { codec, show }) => {
             let found = found.map_err(|failure| Failure::new(failure.to_string()))?;
             found.as_ref().map_or(Ok(ExitCode::SUCCESS), report)
         }
-        _ = signals.next() => Err(Failure::new("broken off")),
+        _ = signals.next() => Err(Failure::new("interrupted")),
     }
 }
 

@@ -51,8 +51,8 @@ pub(crate) async fn run(options: cli::Key) -> Result<ExitCode, Failure> {
             let running = Running::ask(&found.data).await;
             if place.json {
                 line(json!({ "name": name, "revoked": true, "running": running.of(&name) }))?;
-            } else if let Ok(told) = running.about(&name, false) {
-                line(format_args!("the key {name:?} is revoked{told}"))?;
+            } else if let Ok(status) = running.about(&name, false) {
+                line(format_args!("the key {name:?} is revoked{status}"))?;
             }
             Ok(said(running.about(&name, false)))
         }
@@ -60,8 +60,8 @@ pub(crate) async fn run(options: cli::Key) -> Result<ExitCode, Failure> {
 }
 
 /// The exit code; a problem with the running control plane is printed on standard error.
-fn said<T>(told: Result<T, String>) -> ExitCode {
-    let Err(problem) = told else { return ExitCode::SUCCESS };
+fn said<T>(outcome: Result<T, String>) -> ExitCode {
+    let Err(problem) = outcome else { return ExitCode::SUCCESS };
     eprintln!("sortie: {problem}");
     ExitCode::FAILURE
 }

@@ -62,8 +62,8 @@ async fn rejoin(back: cli::Rejoin) -> Result<(), Failure> {
 async fn explain(one: cli::MatchId) -> Result<(), Failure> {
     let json = one.remote.json;
     let path = format!("/v1/matches/{}/explain", escape(&one.id));
-    let told = ControlPlane::new(one.remote)?.call(Method::GET, &path, None).await?;
-    explained(&told, "match_id", json)
+    let explanation = ControlPlane::new(one.remote)?.call(Method::GET, &path, None).await?;
+    explained(&explanation, "match_id", json)
 }
 
 async fn submit(submission: Submit) -> Result<(), Failure> {

@@ -68,13 +68,13 @@ fn cell(value: Option<&Value>) -> String {
 }
 
 /// An explanation as sentences, or as JSON. `id` is the field with the id of what it explains.
-pub(crate) fn explained(told: &Value, id: &str, json: bool) -> Result<(), Failure> {
+pub(crate) fn explained(explanation: &Value, id: &str, json: bool) -> Result<(), Failure> {
     if json {
-        return line(told);
+        return line(explanation);
     }
-    let text = |at: &str| escaped(told.get(at).and_then(Value::as_str).unwrap_or_default());
+    let text = |at: &str| escaped(explanation.get(at).and_then(Value::as_str).unwrap_or_default());
     line(format_args!("{} is {}: {}", text(id), text("state"), text("summary")))?;
-    let sentences = told.get("sentences").and_then(Value::as_array);
+    let sentences = explanation.get("sentences").and_then(Value::as_array);
     sentences.into_iter().flatten().filter_map(Value::as_str).map(escaped).try_for_each(line)
 }
 

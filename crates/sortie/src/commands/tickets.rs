@@ -17,8 +17,8 @@ pub(crate) async fn run(options: cli::Ticket) -> Result<ExitCode, Failure> {
         TicketAction::Show(one) => about(one, Method::GET, "").await?,
         TicketAction::Explain(one) => {
             let (path, json) = (path(&one, "/explain"), one.remote.json);
-            let told = ControlPlane::new(one.remote)?.call(Method::GET, &path, None).await?;
-            explained(&told, "ticket_id", json)?;
+            let explanation = ControlPlane::new(one.remote)?.call(Method::GET, &path, None).await?;
+            explained(&explanation, "ticket_id", json)?;
         }
         TicketAction::Renew(one) => about(one, Method::POST, "/renew").await?,
         TicketAction::Cancel(one) => about(one, Method::DELETE, "").await?,

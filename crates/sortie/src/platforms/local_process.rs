@@ -10,7 +10,7 @@ use sortie_config::LocalProcessConfig;
 use super::{Opened, Opening, Platform};
 use crate::failure::Failure;
 
-/// Longest a game server of a fleet without a limit of its own may run.
+/// Maximum run time of a game server of a fleet without a limit of its own.
 const NO_RUN_TIME_LIMIT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 pub(super) const PLATFORM: Platform =
@@ -47,7 +47,7 @@ fn local_process(config: &LocalProcessConfig) -> LocalProcess {
     }
 }
 
-/// This program, which stays what it is when its file is replaced.
+/// This program, which stays the same when its file is replaced.
 fn helpers() -> Helpers {
     let helper = |task: &str| Helper { program: "/proc/self/exe".into(), arguments: vec![task.into()] };
     Helpers { keep_output: helper("keep-output"), enter_group: helper("enter-group") }

@@ -20,15 +20,15 @@ use crate::room::HeldBack;
 /// Every platform, in the order of `sortie_config`.
 const PLATFORMS: &[Platform] = &[local_process::PLATFORM];
 
-/// Time that a game server has to exit when the control plane takes its servers with it.
+/// Time that a game server has to exit when the control plane stops its servers at its own shutdown.
 const SERVER_STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// One platform.
 #[derive(Clone, Copy)]
 struct Platform {
-    /// What a fleet's `allocator` says; also the name of its task.
+    /// The value of a fleet's `allocator`; also the name of its task.
     name: &'static str,
-    /// It is opened even where no fleet uses it: the servers of a removed fleet can still be stopped.
+    /// Whether it is opened even if no fleet uses it, so that the servers of a removed fleet can still be stopped.
     opens_without_fleets: bool,
     /// Gets ready to start and stop servers, and takes over those that an earlier control plane has left.
     open: for<'a> fn(Opening<'a>) -> BoxFuture<'a, Result<Opened, Failure>>,
@@ -38,12 +38,13 @@ struct Platform {
 struct Opening<'a> {
     data: &'a Path,
     installation: &'a str,
-    /// Its fleets, each with what its servers are told.
+    /// Its fleets, each with what its servers are given.
     fleets: Vec<(&'a FleetConfig, ServerEnvironment)>,
     exits: Arc<dyn ExitListener>,
 }
 
-/// Stops every server, each within so much time, and starts no further one. An error is the number of servers that are left.
+/// Stops every server, each within this time, and starts no further ones. An error is the number of servers that are
+/// left.
 type StopAll = Box<dyn FnOnce(Duration) -> BoxFuture<'static, Result<(), usize>> + Send>;
 
 /// A platform that has been opened.
@@ -61,7 +62,7 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 struct Used {
     platform: Platform,
     fleets: BTreeSet<FleetId>,
-    /// What the broker's effects are carried out by.
+    /// Carries out the broker's effects.
     held_back: Arc<HeldBack>,
     opened: Option<Opened>,
 }
@@ -124,7 +125,7 @@ impl Platforms {
         self.releasing()(());
     }
 
-    /// Releases when it is called.
+    /// Releases it when called.
     pub(crate) fn releasing(&self) -> impl FnOnce(()) + Send + use<> {
         let pairs = self.0.iter().filter_map(|used| {
             let opened = used.opened.as_ref()?;
@@ -144,13 +145,14 @@ impl Platforms {
         })
     }
 
-    /// In development mode the servers go with the control plane; otherwise they play on and the next one adopts them.
+    /// In development mode the servers end with the control plane; otherwise they keep running and the next one adopts
+    /// them.
     pub(crate) fn spawn(self, supervisor: &mut Supervisor, takes_servers: bool) {
         for Used { platform, opened, .. } in self.0 {
             let Some(Opened { allocator, stop_all }) = opened else { continue };
             supervisor.spawn(platform.name, Stage::Work, OnFailure::GoOn, move |stop| async move {
                 stop.stopped().await;
-                // Not by taking the fleets away: their matches would fail for that, and the next start has them again.
+                // Not by removing the fleets: that would fail their matches, and the next start has the fleets again.
                 let stopped = if takes_servers { stop_all(SERVER_STOP_GRACE).await } else { Ok(()) };
                 drop(allocator);
                 stopped.map_err(|left| format!("{left} game servers could not be stopped").into())

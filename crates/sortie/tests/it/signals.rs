@@ -127,7 +127,7 @@ async fn a_start_does_not_wait_for_unknown_servers_to_end() {
     std::fs::write(site.data("servers/allocation-unknown.json"), placement.to_string()).unwrap();
     let control_plane = site.up(&[]).await;
     control_plane.get("/v1/servers").await;
-    assert!(site.stderr().contains("stopping a server that nobody knows"), "{}", site.stderr());
+    assert!(site.stderr().contains("stopping an unknown server"), "{}", site.stderr());
     control_plane.signal(Signal::KILL);
     control_plane.ended().await;
 }

@@ -1,4 +1,5 @@
-//! Rules that hold whatever a platform does: lost and doubled answers, throttling, no capacity, servers that appear late.
+//! Rules that hold whatever a platform does: lost and doubled answers, throttling, no capacity, servers that appear
+//! late.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ fn start(order: &StartOrder) -> Effect {
     Effect::Start { allocation, server, fleet }
 }
 
-/// The outcome of an order, however often it has to be tried, and the pauses that were asked for.
+/// The outcome of an order, however often it is retried, and the requested pauses.
 async fn outcome(fleets: &Fleets, order: &StartOrder) -> (Command, Vec<Duration>) {
     let mut pauses = Vec::new();
     loop {
@@ -40,7 +41,7 @@ async fn outcome(fleets: &Fleets, order: &StartOrder) -> (Command, Vec<Duration>
     }
 }
 
-/// Starts the order through [`Fleets`], which has to end with one server.
+/// Starts the order through [`Fleets`], which has to result in one server.
 async fn ends_with_one_server(platform: &impl Platform, order: &StartOrder) -> Verdict {
     let (outcome, _) = outcome(&fleets(platform), order).await;
     let is_started = outcome == Command::AllocationStarted { allocation: order.allocation.clone() };
@@ -56,7 +57,7 @@ pub(super) async fn a_lost_answer_is_one_server(platform: &impl Platform, script
     let fleets = fleets(platform);
     let lost = fleets.perform(start(&order)).await;
     ensure!(lost.is_err(), "{lost:?}");
-    // After a restart nobody remembers the first attempt.
+    // After a restart the first attempt is forgotten.
     ends_with_one_server(platform, &order).await?;
     let (again, _) = outcome(&fleets, &order).await;
     ensure!(matches!(again, Command::AllocationStarted { .. }), "{again:?}");
@@ -90,7 +91,7 @@ pub(super) async fn a_start_given_up_leaves_nothing(
     script: &dyn Script,
 ) -> Verdict {
     let (one, two) = (order("given-up", "eu"), order("given-up-late", "eu"));
-    // The server is there, and every look at it fails for now.
+    // The server exists, and every lookup of it fails for now.
     script.create_meets(CreateFault::Lost);
     let fleets_of_one = fleets(platform);
     let first = fleets_of_one.perform(start(&one)).await;
@@ -132,7 +133,7 @@ pub(super) async fn throttling_is_respected(platform: &impl Platform, script: &d
     ensure!(matches!(outcome, Command::AllocationStarted { .. }), "{outcome:?}");
     ensure!(pauses == [pause; 3], "paused for {pauses:?}");
     stopped(platform.allocator().as_ref(), &burst).await?;
-    // Another fleet gets the order rather than that it waits for so long.
+    // Another fleet gets the order instead of waiting for so long.
     script.create_meets(throttled(MAX_START_PAUSE + pause));
     let (outcome, pauses) = self::outcome(&fleets(platform), &long).await;
     ensure!(matches!(outcome, Command::AllocationFailed { .. }), "{outcome:?}");

@@ -1,4 +1,4 @@
-//! What every allocator has to do, whatever its platform: one body, run against each of them.
+//! What every allocator has to do, whatever its platform: one suite, run against each of them.
 //!
 //! An adapter implements [`Platform`] over the real thing or over a fake of it, and asserts that [`conforms`] is `Ok`.
 //! With a [`Script`] the fake meets faults too, in virtual time (`start_paused`).
@@ -16,9 +16,9 @@ use tokio::time::{interval, timeout};
 
 use crate::scripted::CreateFault;
 
-/// Longest time for one rule; virtual where time is paused.
+/// Maximum time for one rule; virtual if time is paused.
 const RULE_TIME: Duration = Duration::from_secs(1200);
-/// Time between two looks.
+/// Time between two checks.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// One platform under test.
@@ -36,16 +36,16 @@ pub(crate) trait Platform: Sync {
     /// Servers of `allocation` that the platform runs right now, found without the allocator.
     async fn running(&self, allocation: &AllocationId) -> usize;
 
-    /// The same of the other installation.
+    /// The same for the other installation.
     async fn running_of_others(&self, allocation: &AllocationId) -> usize;
 
-    /// Where the server of `allocation` is, found without the allocator; `None` where the platform does not tell.
+    /// The address of the server of `allocation`, found without the allocator; `None` if the platform does not tell.
     async fn address(&self, allocation: &AllocationId) -> Option<Address>;
 
     /// Ends the server of `allocation` as if it had crashed.
     async fn crash(&self, allocation: &AllocationId);
 
-    /// The next end of a server that the adapter reports by itself.
+    /// The next end of a server that the adapter reports on its own.
     async fn reported_exit(&self) -> AllocationId;
 
     /// Faults to order, where the platform is a fake.
@@ -56,17 +56,17 @@ pub(crate) trait Platform: Sync {
 
 /// Faults of a fake platform.
 pub(crate) trait Script: Sync {
-    /// The next call that creates a server meets this; may be told several.
+    /// The next call that creates a server meets this fault; several may be queued.
     fn create_meets(&self, fault: CreateFault);
 
-    /// The next call, whichever it is, fails and does nothing; may be told several.
+    /// The next call, whichever it is, fails and does nothing; several may be queued.
     fn call_fails(&self, class: ErrorClass);
 }
 
 /// Why a rule is broken.
 type Verdict = Result<(), String>;
 
-/// `Err` with this text unless that is so.
+/// `Err` with this text unless the condition holds.
 macro_rules! ensure {
     ($is:expr, $($text:tt)*) => {
         if !$is {
@@ -85,13 +85,13 @@ pub(crate) fn order(name: &str, fleet: &str) -> StartOrder {
     }
 }
 
-/// Tries every rule; gives those that `platform` breaks, and how.
+/// Checks every rule; returns those that `platform` breaks, and how.
 pub(crate) async fn conforms(platform: &impl Platform) -> Result<(), Vec<(&'static str, String)>> {
     let mut broken = Vec::new();
     macro_rules! rules {
         ($($name:literal: $rule:expr,)*) => {
             $(let verdict = timeout(RULE_TIME, $rule).await;
-            if let Err(problem) = verdict.unwrap_or_else(|_| Err("takes for ever".to_owned())) {
+            if let Err(problem) = verdict.unwrap_or_else(|_| Err("takes forever".to_owned())) {
                 broken.push(($name, problem));
             })*
         };
@@ -121,12 +121,12 @@ pub(crate) async fn conforms(platform: &impl Platform) -> Result<(), Vec<(&'stat
     if broken.is_empty() { Ok(()) } else { Err(broken) }
 }
 
-/// Starts the server of `order`, which has to work.
+/// Starts the server of `order`, which has to succeed.
 async fn started(allocator: &dyn Allocator, order: &StartOrder) -> Verdict {
     allocator.start(order).await.map(drop).map_err(|error| format!("start of {}: {error}", order.allocation))
 }
 
-/// Stops the server of `order`, which has to work.
+/// Stops the server of `order`, which has to succeed.
 async fn stopped(allocator: &dyn Allocator, order: &StartOrder) -> Verdict {
     let stopped = allocator.stop(&order.allocation, &order.server).await;
     stopped.map_err(|error| format!("stop of {}: {error}", order.allocation))

@@ -109,7 +109,7 @@ pub(super) async fn what_runs_is_described(platform: &impl Platform) -> Verdict 
     let before = describe().await?;
     ensure!(before.is_none(), "describes {before:?} before the start");
     started(allocator.as_ref(), &order).await?;
-    // At once, even where a list lags.
+    // At once, even if a list lags.
     let described = describe().await?;
     let Some(found) = &described else { return Err("does not describe what runs".to_owned()) };
     ensure!((&found.allocation, &found.server) == (&order.allocation, &order.server), "describes {found:?}");
@@ -118,7 +118,7 @@ pub(super) async fn what_runs_is_described(platform: &impl Platform) -> Verdict 
     let address = platform.address(&order.allocation).await;
     ensure!(found.address == address, "describes {found:?}, and it is at {address:?}");
     let now = platform.clock().now();
-    // Some platforms tell whole seconds.
+    // Some platforms report whole seconds.
     let is_now =
         found.started_at.is_none_or(|at| now.since(at).as_secs() < 60 && at.since(now).as_secs() < 1);
     ensure!(is_now, "was started at {:?}, and it is {now:?}", found.started_at);

@@ -9,7 +9,7 @@ use sortie_allocators::{Allocator, StartOrder};
 use super::harness::{Harness, Opened, eventually, is_alive, kill, own_duration, sleepers};
 use crate::conformance::order;
 
-/// Ends when told to, and at the latest with the folder of its test.
+/// Ends on request, and at the latest with the folder of its test.
 const SERVER: &str = "echo $$ >> pid; while [ -e pid ] && [ ! -e go ]; do sleep 0.01; done; exit 3";
 
 /// A server of a control plane that is gone.
@@ -20,7 +20,7 @@ async fn left_running(harness: &Harness) -> (StartOrder, i32) {
     (order, harness.pid("pid").await)
 }
 
-/// Ends it as if nobody had watched; reaped, as its next parent would.
+/// Ends it as if nobody had watched; reaped, as by its next parent.
 fn end_unwatched(pid: i32) {
     kill(pid);
     waitpid(Pid::from_raw(pid), WaitOptions::empty()).unwrap();
@@ -55,9 +55,9 @@ async fn the_exit_of_a_server_that_was_taken_over_is_noticed() {
     assert_eq!((exit.allocation, exit.status.as_str()), (order.allocation, "exit status 3"));
 }
 
-/// A server whose parent is another process, as after a real restart: its status goes there.
+/// A server whose parent is another process, as after a real restart: that process gets its status.
 #[tokio::test]
-async fn the_exit_of_a_server_that_is_no_child_is_noticed() {
+async fn the_exit_of_a_server_that_is_not_a_child_is_noticed() {
     let harness = Harness::new();
     drop(harness.open(harness.fleet(SERVER)).await);
     let variables = [
@@ -67,7 +67,7 @@ async fn the_exit_of_a_server_that_is_no_child_is_noticed() {
         ("SORTIE_FLEET", "eu"),
         ("SORTIE_PORT", "21000"),
     ];
-    // Its parent ends at once, so that it becomes a child of whoever takes orphans.
+    // Its parent ends at once, so that the process that adopts orphans becomes its parent.
     let mut parent = Command::new("/bin/sh");
     parent.args(["-c", "setsid sh -c \"$0\" &", SERVER]).current_dir(harness.out("")).envs(variables);
     assert!(parent.stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap().success());
@@ -82,7 +82,7 @@ async fn the_exit_of_a_server_that_is_no_child_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_server_that_ended_meanwhile_is_reported() {
+async fn a_server_that_ended_in_between_is_reported() {
     let harness = Harness::new();
     let (order, pid) = left_running(&harness).await;
     end_unwatched(pid);
@@ -90,11 +90,11 @@ async fn a_server_that_ended_meanwhile_is_reported() {
     assert!(opened.taken_over.is_empty());
     let exit = opened.exit().await;
     assert_eq!(exit.allocation, order.allocation);
-    assert_eq!(exit.status, "exited while the control plane was away");
+    assert_eq!(exit.status, "exited while the control plane was not running");
 }
 
 #[tokio::test]
-async fn what_a_server_that_ended_meanwhile_left_is_killed() {
+async fn leftovers_of_a_server_that_ended_in_between_are_killed() {
     let harness = Harness::new();
     let order = order("a", "eu");
     let Opened { allocator, .. } =
@@ -110,7 +110,7 @@ async fn what_a_server_that_ended_meanwhile_left_is_killed() {
 }
 
 #[tokio::test]
-async fn news_that_nobody_took_are_reported_again() {
+async fn an_unconfirmed_report_is_repeated() {
     let harness = Harness::new();
     let order = order("a", "eu");
     let mut opened = harness.open_with([("eu", harness.fleet("exit 3"))], false).await;
@@ -140,7 +140,7 @@ async fn a_server_without_a_record_is_taken_over_by_its_environment() {
     assert_eq!(harness.pid("pid").await, pid);
 }
 
-/// A daemon that nothing but its control group tells from other processes.
+/// A daemon that only its control group distinguishes from other processes.
 #[tokio::test]
 async fn what_is_left_in_a_control_group_without_a_record_is_killed() {
     let harness = Harness::new();
@@ -156,7 +156,7 @@ async fn what_is_left_in_a_control_group_without_a_record_is_killed() {
     end_unwatched(pid);
     std::fs::remove_file(harness.record(&order)).unwrap();
     let opened = harness.open(harness.fleet("exec sleep 1000")).await;
-    // The next server of the allocation is not taken for what is left.
+    // The next server of the allocation is not mistaken for a leftover.
     opened.allocator.start(&order).await.unwrap();
     match group {
         Some(group) => assert!(!is_alive(daemon) && harness.control_group(&order) == Some(group)),
@@ -181,11 +181,11 @@ async fn what_is_left_without_a_record_and_a_server_is_killed() {
     assert!(opened.taken_over.is_empty() && opened.is_silent());
     opened.allocator.start(&order).await.unwrap();
     assert!(!is_alive(child), "a server is started when nothing of the last one is left");
-    // The order is carried out as if never given.
+    // The order is carried out as if for the first time.
     harness.processes_are(2).await;
 }
 
-/// A process that is none of ours.
+/// A process that is not ours.
 struct Bystander(Child);
 
 impl Bystander {
@@ -215,12 +215,12 @@ async fn another_process_that_got_the_number_of_a_server_is_left_alone() {
     let mut reused: serde_json::Value = serde_json::from_slice(&record).unwrap();
     let ticks = reused["process_start_ticks"].as_u64().unwrap();
     reused["pid"] = bystander.pid().into();
-    // Long before: the two were started within one tick of the clock, perhaps.
+    // Long before: perhaps the two were started within one tick of the clock.
     reused["process_start_ticks"] = (ticks / 2).into();
     std::fs::write(harness.record(&order), reused.to_string()).unwrap();
     let mut opened = harness.open(harness.fleet(SERVER)).await;
     assert!(opened.taken_over.is_empty());
-    assert_eq!(opened.exit().await.status, "exited while the control plane was away");
+    assert_eq!(opened.exit().await.status, "exited while the control plane was not running");
     opened.allocator.stop(&order.allocation, &order.server).await.unwrap();
     assert!(is_alive(bystander.pid()));
 }
@@ -238,12 +238,12 @@ async fn a_record_of_an_earlier_boot_means_no_process_of_this_one() {
     std::fs::write(harness.record(&order), before).unwrap();
     harness.installation = "another".to_owned();
     let mut opened = harness.open(harness.fleet(SERVER)).await;
-    assert_eq!(opened.exit().await.status, "exited while the control plane was away");
+    assert_eq!(opened.exit().await.status, "exited while the control plane was not running");
     assert!(is_alive(pid));
     end_unwatched(pid);
 }
 
-/// What a copied folder holds, records and all, is the original's.
+/// The content of a copied folder, including records, belongs to the original.
 #[tokio::test]
 async fn servers_of_another_installation_are_left_alone() {
     let mut harness = Harness::new();

@@ -1,4 +1,4 @@
-//! The conformance body against real processes.
+//! The conformance suite against real processes.
 
 use std::sync::Arc;
 
@@ -25,8 +25,8 @@ impl Installation {
     async fn running(&self, allocation: &AllocationId) -> usize {
         let look = || self.harness.processes(Some(allocation)).len();
         if self.harness.kept(&format!("{allocation}.json")).exists() {
-            // One that has just been started may not show its variables yet, and one that has ended has a record until
-            // its end was taken note of.
+            // A server that has just been started may not show its variables yet, and an ended one has a record until
+            // its end has been stored.
             let is_recorded = || self.harness.kept(&format!("{allocation}.json")).exists();
             eventually("process", || Some(look()).filter(|count| *count > 0 || !is_recorded())).await
         } else {
@@ -81,7 +81,7 @@ impl Platform for Local {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_allocator_of_local_processes_conforms() {
-    // One process a server, so that processes can be counted.
+    // One process per server, so that processes can be counted.
     let open = async || {
         let harness = Harness::new();
         let opened = harness.open(harness.fleet("exec sleep 1000")).await;

@@ -1,4 +1,4 @@
-//! A data folder with an allocator and shell scripts for game servers; whatever a test leaves is killed.
+//! A data folder with an allocator and shell scripts for game servers; everything that a test leaves is killed.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -13,7 +13,7 @@ use sortie_allocators::{Allocator, ExitListener, Placement, ServerEnvironment, S
 use sortie_domain::ids::{AllocationId, FleetId};
 use tokio::sync::mpsc;
 
-/// Longest wait for something that should happen at once.
+/// Maximum wait for something that should happen at once.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A data folder and what belongs to it.
@@ -31,7 +31,7 @@ pub(crate) struct Opened {
     pub(crate) exits: mpsc::Receiver<ServerExit>,
 }
 
-/// Takes the news, or hears it and never says so.
+/// Whether the listener stores reports or never returns.
 struct Listener {
     heard: mpsc::Sender<ServerExit>,
     accepts: bool,
@@ -86,7 +86,7 @@ impl Harness {
         self.open_with([("eu", fleet)], true).await
     }
 
-    /// An allocator with these fleets, whose listener takes the news or not.
+    /// An allocator with these fleets, whose listener takes reports or never returns.
     pub(crate) async fn open_with<const N: usize>(
         &self,
         fleets: [(&str, LocalFleet); N],
@@ -134,7 +134,7 @@ impl Harness {
         .to_owned()
     }
 
-    /// The process number in such a file.
+    /// The process id in such a file.
     pub(crate) async fn pid(&self, name: &str) -> i32 {
         self.line(name).await.parse().unwrap()
     }
@@ -149,12 +149,12 @@ impl Harness {
         files.filter_map(|path| serde_json::from_slice(&std::fs::read(path).ok()?).ok()).collect()
     }
 
-    /// The process numbers in them.
+    /// The process ids in them.
     fn recorded(&self) -> Vec<i32> {
         self.records().iter().filter_map(|record| record["pid"].as_i64()?.try_into().ok()).collect()
     }
 
-    /// Whether the system lets us make control groups. Where it does, each server has one in its record.
+    /// Whether the system lets us create control groups. If it does, each server has one in its record.
     pub(crate) fn has_control_groups(&self) -> bool {
         let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
         let mounted_at = mounts.lines().find_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
@@ -168,7 +168,7 @@ impl Harness {
         std::fs::create_dir(&probe).and_then(|()| std::fs::remove_dir(&probe)).is_ok()
     }
 
-    /// The control group of a server, as its record has it. There is one wherever there can be.
+    /// The control group of a server, from its record. Present if groups are possible.
     pub(crate) fn control_group(&self, order: &StartOrder) -> Option<PathBuf> {
         let record: serde_json::Value =
             serde_json::from_slice(&std::fs::read(self.record(order)).unwrap()).unwrap();
@@ -182,7 +182,7 @@ impl Harness {
         self.records().iter().filter_map(|record| Some(record["control_group"].as_str()?.into())).collect()
     }
 
-    /// Waits until `count` processes of this folder run. One that has just been started may not show its
+    /// Waits until `count` processes of this folder run. A process that has just been started may not show its
     /// variables yet.
     pub(crate) async fn processes_are(&self, count: usize) {
         eventually(&format!("{count} processes"), || (self.processes(None).len() == count).then_some(()))
@@ -206,7 +206,7 @@ impl Harness {
 
 impl Drop for Harness {
     fn drop(&mut self) {
-        // By their records too: one that has just been started may not show its variables yet.
+        // By their records, too: a process that has just been started may not show its variables yet.
         for pid in self.recorded() {
             let _gone_is_fine = kill_process_group(Pid::from_raw(pid).unwrap(), Signal::KILL);
         }
@@ -228,8 +228,8 @@ impl Drop for Harness {
 }
 
 impl Opened {
-    /// Starts a server on a port that was just given back. The processes that other tests start hold copies of
-    /// our sockets for a moment, and the port with them.
+    /// Starts a server on a port that was just returned. The processes that other tests start have copies of our
+    /// sockets for a moment, and block the port.
     pub(crate) async fn starts(&self, order: &StartOrder) {
         let mut attempts = tokio::time::interval(Duration::from_millis(5));
         let start = async {
@@ -240,7 +240,7 @@ impl Opened {
         tokio::time::timeout(PATIENCE, start).await.expect("a port in time");
     }
 
-    /// The next end of a server that is reported.
+    /// The next reported end of a server.
     pub(crate) async fn exit(&mut self) -> ServerExit {
         tokio::time::timeout(PATIENCE, self.exits.recv()).await.expect("an exit in time").expect("an exit")
     }
@@ -273,13 +273,13 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T
     tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("no {what} in time"))
 }
 
-/// Whether a process runs; one that has ended and was not reaped does not.
+/// Whether a process runs; a zombie does not.
 pub(crate) fn is_alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, fields)| !fields.starts_with(" Z") && !fields.starts_with(" X"))
 }
 
-/// The processes that `sleep` for so long.
+/// The processes that `sleep` for this duration.
 pub(crate) fn sleepers(duration: &str) -> Vec<i32> {
     let wanted = format!("sleep\0{duration}\0");
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
@@ -288,7 +288,7 @@ pub(crate) fn sleepers(duration: &str) -> Vec<i32> {
         .collect()
 }
 
-/// A time to sleep for that no other process on this machine does.
+/// A duration that no other process on this machine sleeps for.
 pub(crate) fn own_duration() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     format!("{}.{}", 1_000_000 + std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
@@ -298,8 +298,8 @@ pub(crate) fn kill(pid: i32) {
     let _gone_is_fine = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
 }
 
-/// A port that is taken as long as the socket lives; not one that the system hands out, so that nobody else
-/// gets it right after.
+/// A port that is taken as long as the socket exists; not one that the system hands out, so that nobody else gets it
+/// right after.
 pub(crate) fn taken_port() -> (UdpSocket, u16) {
     let ports = 30_000..32_000;
     let first = ports.start + u16::try_from(std::process::id() % 1000).unwrap();
@@ -307,7 +307,7 @@ pub(crate) fn taken_port() -> (UdpSocket, u16) {
     tried.find_map(|port| Some((UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok()?, port))).unwrap()
 }
 
-/// The size of a file in bytes; 0 where there is none.
+/// The size of a file in bytes; 0 if it does not exist.
 pub(crate) fn size(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |metadata| metadata.len())
 }

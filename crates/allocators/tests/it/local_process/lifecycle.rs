@@ -85,7 +85,7 @@ async fn a_crash_is_reported_with_its_signal() {
 }
 
 #[tokio::test]
-async fn a_stop_does_not_wait_for_news_that_nobody_takes() {
+async fn a_stop_does_not_wait_for_an_unconfirmed_report() {
     let harness = Harness::new();
     let mut opened = harness.open_with([("eu", harness.fleet("exit 0"))], false).await;
     let order = order("a", "eu");
@@ -140,7 +140,7 @@ async fn output_is_captured() {
 async fn output_never_takes_more_than_its_limit_and_its_newest_part_is_kept() {
     const LIMIT: u64 = 20_000;
     let harness = Harness::new();
-    // Megabytes, as fast as it can.
+    // Megabytes, as fast as possible.
     let script = "while [ ! -e go ]; do head -c 1000000 /dev/zero; echo > written; done; echo the end";
     let mut fleet = harness.fleet(script);
     fleet.process.output_limit = LIMIT;
@@ -148,24 +148,25 @@ async fn output_never_takes_more_than_its_limit_and_its_newest_part_is_kept() {
     let order = order("a", "eu");
     opened.allocator.start(&order).await.unwrap();
     let (log, older) = (harness.kept("allocation-a.log"), harness.kept("allocation-a.log.1"));
-    let mut most = 0;
+    let mut max = 0;
     for _ in 0..3 {
         eventually("much output", || {
-            // The older part first: what is moved there in between is counted at most once too little.
-            most = most.max(size(&older)).max(size(&log));
+            // The older part first: what is moved there in between is missed at most once.
+            max = max.max(size(&older)).max(size(&log));
             std::fs::remove_file(harness.out("written")).ok()
         })
         .await;
     }
     std::fs::write(harness.out("go"), "").unwrap();
     assert_eq!(opened.exit().await.status, "exit status 0");
-    most = most.max(size(&older)).max(size(&log));
-    assert!(most > 0 && most <= LIMIT / 2, "{most}");
+    max = max.max(size(&older)).max(size(&log));
+    assert!(max > 0 && max <= LIMIT / 2, "{max}");
     let kept = std::fs::read(&log).unwrap();
     assert!(kept.ends_with(b"the end\n"), "{}", kept.len());
 }
 
-/// In its very first instruction each server makes a daemon: of another session, without a parent or a variable of ours.
+/// In its very first instruction each server starts a daemon: in another session, without a parent or a variable of
+/// ours.
 #[tokio::test]
 async fn a_daemon_of_the_first_instruction_is_found_where_there_are_control_groups() {
     const SERVERS: usize = 20;
@@ -187,18 +188,18 @@ async fn a_daemon_of_the_first_instruction_is_found_where_there_are_control_grou
             eventually("end of the daemon", || (!is_alive(daemon)).then_some(())).await;
         }
     }
-    // Elsewhere nothing tells it from other processes, as docs/operations.md says.
+    // Elsewhere nothing distinguishes it from other processes, as docs/operations.md says.
     let expected = if harness.has_control_groups() { 0 } else { SERVERS };
     assert_eq!(left.len(), expected, "{left:?}");
     assert_eq!(harness.processes(None), [] as [i32; 0]);
 }
 
-/// A server that may make groups of its own, and move its processes to them.
+/// A server that may create groups of its own, and move its processes to them.
 #[tokio::test]
 async fn a_daemon_in_a_group_of_its_own_is_found() {
     let harness = Harness::new();
     if !harness.has_control_groups() {
-        // Then no server can make one either.
+        // Then no server can create one either.
         return;
     }
     let duration = own_duration();
@@ -222,12 +223,12 @@ async fn a_daemon_in_a_group_of_its_own_is_found() {
     assert!(!is_alive(daemon) && !group.exists());
 }
 
-/// A server of root may run something as another user.
+/// A server that runs as root may run something as another user.
 #[tokio::test]
 async fn a_process_of_another_user_is_found_where_there_are_control_groups() {
     let harness = Harness::new();
     if !(rustix::process::geteuid().is_root() && harness.has_control_groups()) {
-        // Only root can become somebody else.
+        // Only root can become another user.
         return;
     }
     let duration = own_duration();
@@ -262,7 +263,7 @@ async fn a_control_plane_that_takes_its_servers_with_it_starts_no_more() {
 }
 
 #[tokio::test]
-async fn a_server_that_was_killed_by_somebody_else_is_reported() {
+async fn a_server_that_something_else_killed_is_reported() {
     let harness = Harness::new();
     let mut opened = harness.open(harness.fleet("echo $$ > pid; exec sleep 1000")).await;
     opened.allocator.start(&order("a", "eu")).await.unwrap();

@@ -71,7 +71,7 @@ async fn environment(harness: &Harness) -> BTreeMap<String, String> {
 }
 
 #[tokio::test]
-async fn a_server_is_told_its_port_its_ids_and_the_control_plane() {
+async fn a_server_gets_its_port_its_ids_and_the_control_plane() {
     let harness = Harness::new();
     let opened = harness.open(told_everything(&harness)).await;
     let order = order("a", "eu");
@@ -105,7 +105,7 @@ async fn a_server_is_told_its_port_its_ids_and_the_control_plane() {
     assert_eq!(arguments.lines().collect::<Vec<_>>(), expected);
 }
 
-/// Runs itself once more, with secrets in the environment: a running test cannot set variables.
+/// Runs itself again, with secrets in the environment: a running test cannot set variables.
 #[tokio::test]
 async fn a_server_inherits_what_is_on_the_list_and_what_its_fleet_names() {
     const SECRETS: [&str; 3] =
@@ -137,7 +137,7 @@ async fn a_server_inherits_what_is_on_the_list_and_what_its_fleet_names() {
     }
 }
 
-/// What enters the control group before the server leaves no trace in it.
+/// The program that enters the control group before the server leaves no trace in it.
 #[tokio::test]
 async fn a_server_begins_as_if_nothing_had_run_before_it() {
     let harness = Harness::new();
@@ -179,7 +179,7 @@ async fn a_server_begins_as_if_nothing_had_run_before_it() {
     }
 }
 
-/// What a program writes that is run as a server, and what it writes to a pipe when it is run directly.
+/// The output of a program that is run as a server, and its output to a pipe when it is run directly.
 async fn as_server_and_directly(path: &str, arguments: &[&str]) -> [String; 2] {
     let harness = Harness::new();
     let mut fleet = harness.fleet("");
@@ -317,7 +317,7 @@ async fn a_disk_that_keeps_no_record_leaves_no_server() {
     let harness = Harness::new();
     let opened = harness.open(harness.fleet("exec sleep 1000")).await;
     let order = order("a", "eu");
-    // A folder where the record is to be: renaming the record over it fails.
+    // A folder in place of the record: renaming the record over it fails.
     std::fs::create_dir(harness.record(&order)).unwrap();
     let error = opened.allocator.start(&order).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Unreachable);
@@ -335,7 +335,7 @@ async fn what_a_server_started_before_it_could_not_be_recorded_is_killed() {
     let script = format!("env -i setsid -f sleep {bare}; setsid -f sleep {named}; exec sleep 1000");
     let opened = harness.open(harness.fleet(&script)).await;
     let order = order("a", "eu");
-    // A pipe where the record is written: that waits for a reader, and what a pipe is given cannot be made durable.
+    // A pipe in place of the record: opening it waits for a reader, and its content cannot be made durable.
     let pipe = harness.record(&order).with_extension("tmp");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let reader = async {

@@ -1,4 +1,4 @@
-//! The service behind the scripted platform: objects with marks, lists that lag, and faults to order.
+//! The service behind the scripted platform: objects with marks, lists that lag, and faults on request.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
@@ -10,13 +10,13 @@ use tokio::time::{Instant, sleep};
 
 use crate::book::TokioClock;
 
-/// How far its lists lag behind.
+/// The lag of its lists.
 pub(crate) const LIST_LAG: Duration = Duration::from_secs(5);
 /// Time that a call takes.
 pub(crate) const LATENCY: Duration = Duration::from_millis(10);
 /// Time from an object's creation until its server runs.
 const BOOT: Duration = Duration::from_secs(2);
-/// Time from the order to stop until a server has ended.
+/// Time from a stop request until a server has ended.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 /// Objects on one page of a list.
 const PAGE: usize = 2;
@@ -26,7 +26,7 @@ const PAGE: usize = 2;
 pub(crate) enum CreateFault {
     /// It is carried out, and its answer is lost.
     Lost,
-    /// Its answer is lost, and it is carried out so much later.
+    /// Its answer is lost, and it is carried out after this time.
     Late(Duration),
     /// It arrives twice.
     Twice,
@@ -100,13 +100,13 @@ pub(crate) struct Page {
     pub(crate) is_cut: bool,
 }
 
-/// What the tests order, and what they want to know.
+/// What the tests configure, and what they inspect.
 #[derive(Default)]
 pub(crate) struct State {
     objects: BTreeMap<u64, Object>,
     late: Vec<(Instant, Object)>,
     last_number: u64,
-    /// Faults of the next calls, whichever they are.
+    /// Faults of the next calls of any kind.
     pub(crate) calls: VecDeque<AllocatorError>,
     /// Faults of the next calls that create something.
     pub(crate) creates: VecDeque<CreateFault>,
@@ -189,7 +189,7 @@ impl Cloud {
         format!("key-{}", state.last_number)
     }
 
-    /// Creates an object, unless there is one with that key. It is carried out even if the caller does not wait.
+    /// Creates an object, unless one with that key exists. It is carried out even if the caller does not wait.
     pub(crate) async fn create(
         &self,
         installation: &'static str,
@@ -245,7 +245,7 @@ impl Cloud {
         }
     }
 
-    /// Stops the server of `allocation`; whether there is one.
+    /// Stops the server of `allocation`; returns whether it exists.
     pub(crate) async fn delete(
         &self,
         filter: Filter,
@@ -275,7 +275,7 @@ impl Cloud {
         Ok(state.of(filter, allocation).next().cloned())
     }
 
-    /// A page of the objects as they were a while ago, those with higher numbers than `after`.
+    /// A page of the objects as they were a while ago, those with numbers above `after`.
     pub(crate) async fn list(&self, filter: Filter, after: u64) -> Result<Page, AllocatorError> {
         sleep(LATENCY).await;
         let mut state = self.script();
@@ -297,7 +297,7 @@ impl Cloud {
         self.script().of(Filter::Installation(installation), allocation).next().map(|object| object.address())
     }
 
-    /// An object as a list or an answer shows it.
+    /// An object as lists and answers show it.
     pub(crate) fn placement(&self, object: Object) -> Placement {
         Placement {
             state: object.state(Instant::now()),
@@ -309,7 +309,7 @@ impl Cloud {
         }
     }
 
-    /// How many servers of `allocation` run or are about to.
+    /// Number of servers of `allocation` that run or are about to.
     pub(crate) fn running(&self, installation: &'static str, allocation: &AllocationId) -> usize {
         let mut state = self.script();
         let running = state.of(Filter::Installation(installation), allocation);

@@ -1,4 +1,5 @@
-//! A platform in memory, in virtual time: it loses answers, doubles calls, throttles, runs out of capacity, and lists late.
+//! A platform in memory, in virtual time: it loses answers, doubles calls, throttles, runs out of capacity, and lists
+//! late.
 
 mod cloud;
 
@@ -17,33 +18,33 @@ use self::cloud::{Cloud, Filter, Object};
 pub(crate) use self::cloud::{CreateFault, LATENCY, LIST_LAG};
 use crate::conformance::{Platform, Script, conforms};
 
-/// Pause between two looks whether a server has ended.
+/// Pause between two checks whether a server has ended.
 const POLL: Duration = Duration::from_millis(100);
 
 /// What an adapter does wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Defect {
-    /// Each call of `start` has a key of its own.
+    /// Each call of `start` uses a new key.
     StartsTwice,
-    /// Its lists have servers of other installations.
+    /// Its lists contain servers of other installations.
     ListsOthers,
     /// It stops servers of other installations with the same allocation.
     StopsOthers,
     /// Its lists lack the newest server.
     ForgetsStarted,
-    /// It takes the first page of a list for the whole.
+    /// It takes the first page of a list for the whole list.
     HidesCut,
-    /// To stop an unknown server is an error.
+    /// Stopping an unknown server is an error.
     KnowsNoUnknown,
     /// It does not wait until a stopped server has ended.
     StopsEarly,
-    /// A lost answer passes for a call that did nothing.
+    /// It treats a lost answer as a call that did nothing.
     DeniesUnknown,
-    /// It does not say when the platform wants to be asked again.
+    /// It does not report when the platform wants a retry.
     IgnoresRetryAfter,
-    /// It hammers on a platform without capacity as if that were a matter of seconds.
+    /// It retries on a platform without capacity as often as after transient errors.
     MistakesCapacity,
-    /// It says of a server that has ended that it runs.
+    /// It reports an ended server as running.
     HidesExit,
     /// It mixes up the ports of a server.
     SwapsPorts,
@@ -73,17 +74,17 @@ impl Scripted {
         Self { cloud, installation, fleet, only_waits: AtomicBool::new(false), defect }
     }
 
-    /// The next call, whichever it is, fails with `error`; may be told several.
+    /// The next call, whichever it is, fails with `error`; several may be queued.
     pub(crate) fn fail_with(&self, class: ErrorClass, message: &str) {
         self.cloud.script().calls.push_back(AllocatorError::new(class, message));
     }
 
-    /// The next call that creates a server meets this; may be told several.
+    /// The next call that creates a server meets this fault; several may be queued.
     pub(crate) fn create_meets(&self, fault: CreateFault) {
         self.cloud.script().creates.push_back(fault);
     }
 
-    /// From now on the platform gives no complete list.
+    /// From now on the platform returns no complete list.
     pub(crate) fn cut_lists(&self) {
         self.cloud.script().cuts_lists = true;
     }
@@ -98,7 +99,7 @@ impl Scripted {
         self.cloud.script().fails_lists = fail;
     }
 
-    /// From now on, its stops are next to nothing but waiting.
+    /// From now on, its stops do little but wait.
     pub(crate) fn only_wait(&self) {
         self.only_waits.store(true, Ordering::Relaxed);
     }
@@ -107,7 +108,7 @@ impl Scripted {
         self.cloud.running(self.installation, allocation) > 0
     }
 
-    /// The allocations of calls that created a server, or were to, and of those that stopped one.
+    /// The allocations of calls that created a server, or were meant to, and of those that stopped one.
     pub(crate) fn creates(&self) -> Vec<AllocationId> {
         self.cloud.script().created.clone()
     }

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn production_says_less_unless_somebody_said_how_much() {
+    fn production_logs_less_unless_a_level_is_configured() {
         assert_eq!(of(&[(ENVIRONMENT, "production")]).levels("info"), "info");
         assert_eq!(of(&[(ENVIRONMENT, "staging")]).levels("info"), DEVELOPMENT_LEVELS);
         assert_eq!(of(&[]).levels("warn"), "warn");
