@@ -32,17 +32,12 @@ pub(super) const PLATFORM: Platform =
 
 /// The keys of its section.
 const KEYS: &[KeyDoc] = &[
-    key(
-        "fleets.<name>.local_process.path",
-        Path,
-        Required,
-        "Its arguments, with the placeholders `{port}`, `{server_id}` and `{fleet}`. At most 1000.",
-    ),
+    key("fleets.<name>.local_process.path", Path, Required, "The server's program."),
     key(
         "fleets.<name>.local_process.arguments",
         Texts,
         Default("[]"),
-        "Its arguments; `{port}`, `{server_id}` and `{fleet}` are filled in. At most 1000.",
+        "Its arguments, with the placeholders `{port}`, `{server_id}` and `{fleet}`. At most 1000.",
     ),
     key(
         "fleets.<name>.local_process.environment",
@@ -54,7 +49,7 @@ const KEYS: &[KeyDoc] = &[
         "fleets.<name>.local_process.pass_environment",
         Texts,
         Default("[]"),
-        "Names of variables of the control plane that its servers inherit beside `PATH`, `HOME`, `TMPDIR`, `TZ`, `LANG` and the usual `LC_…`; nothing else is inherited. No patterns. At most 1000.",
+        "Names of variables of the control plane that the servers inherit in addition to `PATH`, `HOME`, `TMPDIR`, `TZ`, `LANG` and the usual `LC_…`; nothing else is inherited. No patterns. At most 1000.",
     ),
     key(
         "fleets.<name>.local_process.working_folder",
@@ -78,7 +73,7 @@ const KEYS: &[KeyDoc] = &[
         "fleets.<name>.local_process.stop_grace",
         DurationText,
         Default("5s"),
-        "Time to exit by itself after SIGTERM, 0s to 10m; then it is killed.",
+        "Time to exit after SIGTERM, 0s to 10m; then it is killed.",
     ),
     key(
         "fleets.<name>.local_process.output_limit",
@@ -90,7 +85,7 @@ const KEYS: &[KeyDoc] = &[
         "fleets.<name>.local_process.max_run_time",
         DurationText,
         Optional("no limit"),
-        "A server older than this is stopped, 1s to 366d. It is given no match that could last until then; `broker.server_max_lifetime` counts where it is shorter.",
+        "A server older than this is stopped, 1s to 366d. It gets no match that could last until then. If `broker.server_max_lifetime` is shorter, that applies.",
     ),
     key(
         "fleets.<name>.local_process.reaper_period",
