@@ -5,10 +5,10 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
+use sortie_domain::ids::{MatchId, PlayerId};
 use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::properties::Properties;
 use sortie_domain::requirements::{Document, Requirements, check};
-use sortie_domain::ids::{MatchId, PlayerId};
 
 /// Has values of every kind.
 const EXAMPLE: &str = r#"{"a": {"b": [1, -2.5, "x", null, true, [], {}]}, "c": ["", "y"], "d": [[1], [2, [3]]], "e": {"f": "g"}}"#;

@@ -226,7 +226,6 @@ fn formers(driver: &mut Driver, found: &mut Found) -> Result<(), Failure> {
     let watch = Watch::start();
     let outstanding = driver.maker.outstanding();
     (found.outstanding, _) = watch.stop();
-    drop(before);
     driver.ticks(TICKS, |_| {});
     for effect in outstanding {
         let Effect::FormMatches { queue, round, .. } = effect else { continue };
@@ -241,6 +240,8 @@ fn formers(driver: &mut Driver, found: &mut Found) -> Result<(), Failure> {
         driver.call(Ok(Command::MatchesFormed { queue, round, matches }))?;
     }
     driver.ticks(TICKS, |_| {});
+    // Not before: a process that starts has no other machine to free, whose memory the next tick would have to tidy up.
+    drop(before);
     Ok(())
 }
 
