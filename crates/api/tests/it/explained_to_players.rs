@@ -140,7 +140,7 @@ async fn a_player_reads_why_a_server_was_lost_and_nothing_of_servers_and_fleets(
     assert!(summary.starts_with(lost), "{summary}");
     says(
         &told,
-        "Servers have taken the match 1 of at most 3 times and were gone before it was ready; the last time: \
+        "Servers have taken the match 1 of at most 3 times and ended before it was ready; the last time: \
          the game server's process exited.",
     );
     let explained = format!("/v1/matches/{match_id}/explain");

@@ -151,7 +151,7 @@ fn what_is_not_as_it_was_is_said_in_the_notes_and_in_the_file() {
         ("Catena.matchbroker.ScheduleFrequencySeconds", "1s was used"),
         ("Catena.matchbroker.Allocators[0].Configuration", "max = 50"),
         ("Catena.matchbroker.Allocators[1].Allocator", "\"MultiplayServerAllocator\" was left out"),
-        ("Catena.matchbroker.Allocators[2].Configuration.GameServerPath", "no absolute path"),
+        ("Catena.matchbroker.Allocators[2].Configuration.GameServerPath", "not an absolute path"),
         ("Catena.matchbroker.Allocators[2].Configuration.GameServerArguments", "`{port}`"),
     ] {
         let is_it = |line: &str| line.contains(&format!("{path}: ")) && line.contains(text);
@@ -255,11 +255,11 @@ fn what_is_no_json_is_refused() {
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     let many = format!("[{}]", "0,".repeat(200_000));
     for (text, said) in [
-        ("", "no valid JSON"),
+        ("", "not valid JSON"),
         ("{", "line 1"),
         ("{\"a\": 1,\n \"a\": 2}", "given twice"),
-        ("{\"a\": /1}", "begins no comment"),
-        ("{\"a", "no valid JSON"),
+        ("{\"a\": /1}", "does not begin a comment"),
+        ("{\"a", "not valid JSON"),
         ("[]", "must hold an object"),
         (&deep, "recursion limit"),
         (&many, "more than 100000 values"),

@@ -161,8 +161,9 @@ impl Rounds {
 
     /// The queue that has been due for longest.
     fn take_due(&mut self, now: Timestamp) -> Option<QueueId> {
-        let due = self.timers.first().is_some_and(|(at, _)| *at <= now);
-        let (_, queue) = self.timers.pop_first().filter(|_| due)?;
+        // A timer that is not due stays: nothing would set it again.
+        self.timers.first().filter(|(at, _)| *at <= now)?;
+        let (_, queue) = self.timers.pop_first()?;
         if let Some(asking) = self.queues.get_mut(&queue) {
             asking.at = None;
         }

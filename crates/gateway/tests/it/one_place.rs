@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sortie_domain::broker::model::{Seat, ServerState};
-use sortie_domain::broker::{Command, Reply, SeatsElsewhere};
+use sortie_domain::broker::{Command, Event, Reply, SeatsElsewhere};
 use sortie_domain::ids::{MatchId, PlayerId, QueueId};
 use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::matchmaking;
@@ -261,6 +261,8 @@ async fn without_rejoin_a_player_in_a_match_may_play_another_version() {
 async fn nobody_comes_back_to_a_match_that_is_not_ready() {
     let world = world(Script::held(), known(vec![arena(4)])).await;
     let id = submit(&world, named(&["ann"])).await;
+    // From here on, nothing is written unless somebody calls.
+    world.events().find(|event| matches!(event, Event::AllocationStarted { .. }).then_some(())).await;
     let (path, seq) = (format!("/matchmaker/matches/{id}/rejoin"), world.last_seq().await);
     let (status, text) = ask(&world, &path, "ann", &json!({})).await;
     assert_eq!((status, text), (409, format!("match {id} is not ready, so nobody can be in it yet")));

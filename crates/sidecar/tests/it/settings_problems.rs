@@ -299,7 +299,7 @@ fn api_keys() {
     let wrong = problems(&text, &[("KEY", "\n")]);
     assert_eq!(wrong, "app.sidecar.ApiKeyEnv: KEY is empty: it must contain an API key");
     let wrong = problems(SOURCE, &[("SORTIE_API", "http://x"), ("SORTIE_API_KEY", "a b")]);
-    assert!(wrong.starts_with("SORTIE_API_KEY: holds characters"), "{wrong}");
+    assert!(wrong.starts_with("SORTIE_API_KEY: contains invalid characters"), "{wrong}");
 }
 
 #[test]

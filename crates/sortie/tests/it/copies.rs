@@ -100,7 +100,7 @@ async fn a_copy_is_refused_also_when_the_original_has_gone_and_a_moved_folder_is
     assert_eq!(site.stderr().lines().filter(|line| line.contains("taken over")).count(), 1);
     moved.stop().await;
     let said = site.run(&["restore", "--data", "moved"]).await;
-    assert!(said.code == Some(1) && said.stderr.contains("no copy"), "{}", said.stderr);
+    assert!(said.code == Some(1) && said.stderr.contains("not a copy"), "{}", said.stderr);
     let again = site.up(&["--data", "moved", "--listen", &original.address]).await;
     again.stop().await;
 }

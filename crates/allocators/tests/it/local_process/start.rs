@@ -248,7 +248,7 @@ async fn a_server_that_cannot_be_run_is_a_permanent_error_that_names_the_path() 
         (file("plain", "#!/bin/sh\n", 0o644), "may execute"),
         (harness.out(""), "may execute"),
         (file("no-interpreter", "#!/no/such/interpreter\n", 0o755), "interpreter"),
-        (file("no-program", "\u{1}\u{2}", 0o755), "no program"),
+        (file("no-program", "\u{1}\u{2}", 0o755), "not a program"),
         (file("file", "", 0o644).join("below"), "does not exist"),
         (link, "circle"),
     ];

@@ -54,7 +54,8 @@ fn mixed_and_empty_trees_are_refused_with_a_clear_message() {
     assert!(refused(&queued(entity("none", EntityKind::Group, Vec::new()))).contains("neither"));
     assert!(refused(&queued(entity("x", EntityKind::Other, Vec::new()))).contains("must be an account"));
     assert!(
-        refused(&queued(entity("ann", EntityKind::Account, vec![account("bob")]))).contains("one player")
+        refused(&queued(entity("ann", EntityKind::Account, vec![account("bob")])))
+            .contains("a single player")
     );
     assert!(refused(&account("ann")).contains("queue_name"));
     let mut deep = entity("g", EntityKind::Group, vec![account("ann")]);

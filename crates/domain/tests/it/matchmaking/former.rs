@@ -93,6 +93,56 @@ fn a_hook_is_asked_again_at_its_interval_while_somebody_waits() {
 }
 
 #[test]
+fn a_hook_is_asked_at_its_interval_whatever_happens_in_other_queues() {
+    let queues = ["q", "r", "s"].map(|queue| (queue_id(queue), formed(OnFailure::Refuse)));
+    let plain = (queue_id("plain"), Queue::default());
+    let mut table =
+        Table::configured(Settings { queues: queues.into_iter().chain([plain]).collect(), ..settings([]) });
+    let start = |table: &mut Table, who: &str, queue: &str| {
+        let spec = sortie_domain::matchmaking::model::TicketSpec { queue: queue_id(queue), ..spec(&[who]) };
+        table.start(who, spec);
+    };
+    for (who, queue) in [("ann", "q"), ("bob", "r"), ("cat", "s")] {
+        start(&mut table, who, queue);
+        table.advance(secs(1));
+    }
+    for lap in 0..4 {
+        let asked = rounds(&mut table);
+        let queues: std::collections::BTreeSet<_> = asked.iter().map(|(queue, ..)| queue.clone()).collect();
+        assert_eq!(queues, ["q", "r", "s"].map(queue_id).into(), "lap {lap}");
+        for (queue, round, _) in asked {
+            table.ok(Command::MatchesFormed { queue, round, matches: Some(Vec::new()) });
+        }
+        // Ticks between the laps, in which no hook is due.
+        for at in 0..3 {
+            start(&mut table, &format!("{lap}-{at}"), "plain");
+            table.advance(secs(1));
+        }
+        table.advance(secs(4));
+    }
+}
+
+#[test]
+fn a_ticket_that_comes_while_a_failed_hook_pauses_is_asked_about_after_the_pause() {
+    for queue in ["q", "plain"] {
+        let queues = [(queue_id("q"), formed(OnFailure::Refuse)), (queue_id("plain"), Queue::default())];
+        let mut table = Table::configured(Settings { queues: queues.into_iter().collect(), ..settings([]) });
+        table.solo("ann");
+        table.tick();
+        let (round, _) = only(&rounds(&mut table));
+        answer(&mut table, round, None);
+        table.advance(std::time::Duration::from_millis(300));
+        let spec = sortie_domain::matchmaking::model::TicketSpec { queue: queue_id(queue), ..spec(&["bob"]) };
+        table.start("bob", spec);
+        table.advance(std::time::Duration::from_millis(300));
+        assert!(rounds(&mut table).is_empty(), "the pause is a second");
+        table.advance(secs(1));
+        let (_, asked) = only(&rounds(&mut table));
+        assert_eq!(asked, if queue == "q" { vec!["ann", "bob"] } else { vec!["ann"] });
+    }
+}
+
+#[test]
 fn a_hook_that_has_failed_is_asked_again_later_each_time() {
     let mut table = Table::with(formed(OnFailure::Refuse));
     table.solo("ann");

@@ -11,7 +11,7 @@ function element(name, text, kind) {
   return made;
 }
 
-// A cell is a text, or a pair of a text and its style.
+// A cell is a text, or a pair of a text and its class.
 function table(id, heads, rows, nothing) {
   if (rows.length === 0) {
     place(id).replaceChildren(element("p", nothing, "none"));
