@@ -67,7 +67,7 @@ const KEYS: &[KeyDoc] = &[
         "fleets.<name>.local_process.address",
         Text,
         Default("127.0.0.1"),
-        "IP address that players get when a server reports none.",
+        "IP address under which the platform lists its servers. Players get the address that a server reports with MatchReady.",
     ),
     key(
         "fleets.<name>.local_process.stop_grace",
