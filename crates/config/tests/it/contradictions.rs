@@ -156,6 +156,7 @@ fn a_fleet_whose_servers_take_any_match_is_remarked_on() {
         "`1` != `2` && 'a'",
         "length(PlayerIds) >= `0`",
         "@ == @",
+        "a == b",
         "MatchId",
     ];
     for text in always {
@@ -169,7 +170,7 @@ fn a_fleet_whose_servers_take_any_match_is_remarked_on() {
         "`false`",
         "a",
         "'a' == 'b'",
-        "a == b",
+        "MatchProperties.a == MatchProperties.b",
         "a != a",
         "x && `true`",
         "MatchProperties.game == 'a'",
@@ -242,7 +243,7 @@ fn a_default_fleet_that_does_not_get_what_names_no_game_is_remarked_on() {
 fn a_warm_pool_without_room_for_replacements_is_remarked_on() {
     let pool = |warm: u32, max: u32| {
         format!(
-            "[fleets.own]\nmax = {max}\nwarm = {warm}\ngame = 'own'\nversion = '1'\nlocal_process = {{ path = 'a', ports = '9000-9999' }}\n"
+            "[fleets.own]\nmax = {max}\nwarm = {warm}\nready_deadline = '60s'\ngame = 'own'\nversion = '1'\nlocal_process = {{ path = 'a', ports = '9000-9999' }}\n"
         )
     };
     let found = "fleets.own.max: is not larger than `warm`: while an old server is replaced, 2 of 3 `warm` servers are \

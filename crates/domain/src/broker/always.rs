@@ -50,7 +50,8 @@ pub fn is_always_met(text: &str) -> Result<bool, InvalidRequirements> {
     let Some(ast) = requirements::parse(text)? else { return Ok(true) };
     let mut requirements = Requirements::new();
     let requirement = requirements.compile(text)?;
-    let mut parts = Parts::default();
+    // Matches also have properties of which the expression does not know.
+    let mut parts = Parts { paths: vec![vec!["unknown".into()]], ..Parts::default() };
     parts.note(&ast);
     let mut is_met = |(id, spec): (MatchId, MatchSpec)| {
         requirements.begin_step();
