@@ -56,17 +56,17 @@ impl Turn<'_> {
     /// Retires idle servers of a warm pool that are about to be too old when the pool does not need them: one for each
     /// replacement that is ready.
     pub(super) fn retire_replaced(&mut self) {
-        let aging = self.state().fleets.values().filter(|fleet| fleet.warm > 0 && self.aging(fleet) > 0);
-        let aging: Vec<FleetId> = aging.map(|fleet| fleet.id.clone()).collect();
-        for id in aging {
-            while !self.is_full()
-                && let Some(fleet) = self.state().fleets.get(&id)
-                && self.aging(fleet) > 0
-                && let Some(idle) = self.state().index.idle.get(&Some(id.clone()))
-                && (idle.len() > fleet.warm as usize || self.broken(BrokenRule::RetireBeforeReplaced))
-                && let Some(oldest) = idle.oldest().map(|(_, server)| server.clone())
-            {
-                self.dismiss(&oldest, GoneCause::Aged);
+        let aging = self.state().fleets.values().filter(|fleet| fleet.warm > 0);
+        let aging = aging.map(|fleet| (fleet.id.clone(), self.aging(fleet))).filter(|(_, count)| *count > 0);
+        for (id, count) in aging.collect::<Vec<_>>() {
+            for _ in 0..count {
+                if self.is_full()
+                    || !self.state().fleets.get(&id).is_some_and(|fleet| self.aging(fleet) > 0)
+                    || !self.has_replacement(&id)
+                {
+                    break;
+                }
+                self.retire_oldest(&id);
             }
             self.make_room(&id);
         }
@@ -79,15 +79,29 @@ impl Turn<'_> {
         if self.is_full() || self.aging(fleet) == 0 || !self.is_at_maximum(fleet) {
             return;
         }
-        let Some(idle) = self.state().index.idle.get(&Some(id.clone())).filter(|idle| idle.len() > 1) else {
+        let idle = self.state().index.idle.get(&Some(id.clone()));
+        if idle.is_none_or(|idle| idle.len() < 2) {
             return;
-        };
-        let Some(oldest) = idle.oldest().map(|(_, server)| server.clone()) else { return };
+        }
         let is_settled = |order| {
             self.state().allocations.get(order).is_none_or(|order| order.state == AllocationState::Live)
         };
         if self.state().index.live.get(id).is_some_and(|orders| orders.iter().all(is_settled)) {
-            self.dismiss(&oldest, GoneCause::Aged);
+            self.retire_oldest(id);
+        }
+    }
+
+    /// Whether the fleet has more idle servers than its warm pool needs.
+    fn has_replacement(&self, id: &FleetId) -> bool {
+        let warm = self.state().fleets.get(id).map_or(0, |fleet| fleet.warm as usize);
+        let idle = self.state().index.idle.get(&Some(id.clone())).map_or(0, Idle::len);
+        idle > warm || self.broken(BrokenRule::RetireBeforeReplaced)
+    }
+
+    fn retire_oldest(&mut self, id: &FleetId) {
+        let idle = self.state().index.idle.get(&Some(id.clone()));
+        if let Some(server) = idle.and_then(Idle::oldest).map(|(_, server)| server.clone()) {
+            self.dismiss(&server, GoneCause::Aged);
         }
     }
 
