@@ -141,7 +141,6 @@ unary! {
 #[rustfmt::skip]
 unary! {
     impl CatenaMatchmaking {
-        server_start_matchmaking(StartMatchmakingRequest) -> StartMatchmakingResponse = matchmaking::server_start_matchmaking;
         server_cancel_matchmaking(CancelMatchmakingRequest) -> CancelMatchmakingResponse = matchmaking::server_cancel_matchmaking;
         server_get_matchmaking_status(GetMatchmakingStatusRequest) -> GetMatchmakingStatusResponse = matchmaking::server_get_matchmaking_status;
         list_tickets(ListTicketsRequest) -> ListTicketsResponse = matchmaking::list_tickets;
@@ -150,6 +149,7 @@ unary! {
         admin_x_reconfigure_matchmaker(AdminXReconfigureMatchmakerRequest) -> AdminXReconfigureMatchmakerResponse = matchmaking::admin_x_reconfigure_matchmaker;
     }
     as caller {
+        server_start_matchmaking(StartMatchmakingRequest) -> StartMatchmakingResponse = matchmaking::server_start_matchmaking;
         start_matchmaking(StartMatchmakingRequest) -> StartMatchmakingResponse = matchmaking::start_matchmaking;
         cancel_matchmaking(CancelMatchmakingRequest) -> CancelMatchmakingResponse = matchmaking::cancel_matchmaking;
         get_matchmaking_status(GetMatchmakingStatusRequest) -> GetMatchmakingStatusResponse = matchmaking::get_matchmaking_status;

@@ -1,7 +1,8 @@
-//! One player, one place, for tickets that a player starts without a key: a player in a running match rejoins that
-//! match through the gateway instead.
+//! One player, one place, for tickets: a player in a running match rejoins that match through the gateway instead,
+//! whoever starts the ticket.
 //!
-//! A backend with a key knows what its players do and is not checked.
+//! A backend with a key is only held to seats: it may know that a player whom a match merely names has left it, and
+//! nothing but the match's end would say so here. It can release a seat.
 
 use std::sync::Arc;
 
@@ -25,18 +26,19 @@ pub type LeadsBack = Arc<dyn for<'a> Fn(&'a Broker, &PlayerId, Timestamp) -> Opt
 pub(crate) enum Places {
     /// Seats, and places kept for players whom a match names.
     All,
-    /// Only seats: clients of a contract without rejoining may have left a match that continues.
+    /// Only seats: backends, and clients of a contract without rejoining, may know that a player has left a match that
+    /// continues.
     Seats,
 }
 
-/// Another player than the caller is in a match, whose id the caller may not see.
+/// Another player than the calling player is in a match, whose id the caller may not see.
 const OTHER_IN_MATCH: Code = Code { name: "already_in_match", kind: Kind::Conflict };
 
 /// Checks that no player of a new ticket is in a running match. A repeated order is answered with its ticket, whatever
 /// became of it.
 ///
 /// # Errors
-/// `already_in_match`, with the match if it is the caller's.
+/// `already_in_match`, with the match if it is the caller's or the caller is a backend.
 pub(crate) async fn check(
     api: &Api,
     caller: &Caller,
@@ -88,7 +90,7 @@ async fn find(api: &Api, spec: &TicketSpec, places: Places) -> Result<Option<(Pl
 }
 
 fn refusal(caller: &Caller, player: PlayerId, match_id: MatchId) -> ApiError {
-    if caller.player_named() == Some(&player) {
+    if caller.is_client() || caller.player_named() == Some(&player) {
         return Refusal::AlreadyInMatch { player, match_id }.into();
     }
     OTHER_IN_MATCH.error(format!("player {player} has a place in a running match"))

@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sortie_domain::broker::conjuncts::{Conjuncts, is_always_met};
-use sortie_domain::broker::model::FastSchedule;
+use sortie_domain::broker::always::is_always_met;
+use sortie_domain::broker::conjuncts::Conjuncts;
+use sortie_domain::broker::model::{FastSchedule, Fleet};
 use sortie_domain::game::GameVersion;
 use sortie_domain::properties::Properties;
 
@@ -25,6 +26,7 @@ pub(crate) fn warn(top: &Section<'_>, config: &Config) {
     timers_of_gateway(top, config);
     for fleet in &config.fleets {
         timers_of_fleet(top, config, fleet);
+        warm_pool(top, config, fleet);
         fleet.allocator.warn(top, config, fleet);
         requirements(top, fleet);
         takes_anything(top, config, fleet);
@@ -174,6 +176,32 @@ fn timers_of_fleet(top: &Section<'_>, config: &Config, fleet: &FleetConfig) {
              ready. Make it longer",
             shown(deadline)
         ));
+    }
+}
+
+/// A warm pool whose old servers cannot be replaced before they are too old for a match.
+fn warm_pool(top: &Section<'_>, config: &Config, fleet: &FleetConfig) {
+    let Fleet { id, warm, max, .. } = &fleet.fleet;
+    if *warm == 0 || config.broker.lifetime_ends_matches {
+        return;
+    }
+    let keys = ["fleets", id.as_str(), "max"];
+    if !config.broker.replaces_in_time(&fleet.fleet) {
+        let text = format!(
+            "leaves too little room for replacements: if the {warm} `warm` servers are equally old, some of them are \
+             too old for a match before they are replaced. Make it larger, up to {}, or \
+             `broker.server_max_lifetime` longer",
+            warm.saturating_mul(2)
+        );
+        top.warn_below(&keys, text);
+    } else if max == warm {
+        let text = format!(
+            "is not larger than `warm`: while an old server is replaced, {} of {warm} `warm` servers are ready. To \
+             keep all of them ready, set it to {} or more",
+            warm - 1,
+            warm.saturating_add(1)
+        );
+        top.remark_below(&keys, text);
     }
 }
 

@@ -66,8 +66,11 @@ pub(crate) enum JoinError {
     TooManyFromAddress,
     #[error("no seat was found in time; try again")]
     Deadline,
-    #[error("the ticket is still waiting; ask again soon with the same `queue`, and it keeps its place")]
-    StillWaits,
+    #[error(
+        "the ticket is still waiting; ask again soon with the same `queue`, and it keeps its place{}",
+        so_far(*.unreachable)
+    )]
+    StillWaits { unreachable: u32 },
     #[error(
         "a match was found: accept it by {} by `POST /matchmaker/tickets/{ticket}/accept`, then ask again with the same `queue`",
         rfc3339(*.until)
@@ -95,8 +98,10 @@ pub(crate) enum JoinError {
     MatchCancelled(CancelCause),
     #[error("every match ended before it could be joined; try again")]
     MatchesEnded,
-    #[error("the game server's connection details are not an address")]
-    NoAddress,
+    #[error(
+        "no reachable game server was found in time; game servers tried whose connection details lead nowhere: {servers}"
+    )]
+    NoAddress { servers: u32 },
     #[error("the name service did not resolve the game server's host name in time; try again")]
     NoNameService,
     #[error("no matchmaker: {0}")]
@@ -136,7 +141,7 @@ impl JoinError {
             Self::RatesItself(_) => 403,
             Self::UnknownGame { .. } => 404,
             Self::TooOften(_) | Self::PlayerTooOften(_) | Self::TooManyFromAddress => 429,
-            Self::Deadline | Self::StillWaits => 408,
+            Self::Deadline | Self::StillWaits { .. } => 408,
             Self::TicketRefused(refusal) => status_of(refusal.kind()),
             Self::NoRejoin(refusal) => status_of(refusal.kind()),
             Self::TicketOver(end) => match **end {
@@ -150,7 +155,7 @@ impl JoinError {
             Self::AcceptFirst { .. } => 428,
             Self::NoGame => 502,
             Self::MatchCancelled(_) => 410,
-            Self::NoAddress => 502,
+            Self::NoAddress { .. } => 502,
             Self::TicketForgotten | Self::NoNameService | Self::Unreachable(_) => 503,
             Self::TooManyWaiting | Self::MatchFailed(_) | Self::MatchesEnded | Self::Unavailable(_) => 503,
             Self::Refused(refusal) => match refusal.kind() {
@@ -181,7 +186,7 @@ impl JoinError {
             Self::OtherVersion { .. } => "other_version",
             Self::Unreachable(_) => "unreachable",
             Self::Deadline => "deadline",
-            Self::StillWaits => "still_waits",
+            Self::StillWaits { .. } => "still_waits",
             Self::AcceptFirst { .. } => "accept_first",
             Self::NothingToAccept(_) => "nothing_to_accept",
             Self::NoQueues => "no_queues",
@@ -198,7 +203,7 @@ impl JoinError {
             Self::MatchFailed(reason) => reason.name(),
             Self::MatchCancelled(_) => "cancelled",
             Self::MatchesEnded => "matches_ended",
-            Self::NoAddress => "no_address",
+            Self::NoAddress { .. } => "no_address",
             Self::NoNameService => "no_name_service",
             Self::Unavailable(_) => "unavailable",
             Self::Refused(refusal) => refusal.code(),
@@ -258,6 +263,14 @@ const fn status_of(kind: RefusalKind) -> u16 {
         RefusalKind::Gone => 410,
         RefusalKind::Exhausted => 503,
         RefusalKind::TooLarge => 413,
+    }
+}
+
+/// What has delayed a player so far.
+fn so_far(unreachable: u32) -> String {
+    match unreachable {
+        0 => String::new(),
+        servers => format!(" (game servers tried so far whose connection details lead nowhere: {servers})"),
     }
 }
 

@@ -46,6 +46,8 @@ enum Waited {
         details: Arc<str>,
     },
     Lost,
+    /// Another player could not connect to the match.
+    Unreachable,
 }
 
 impl Inner {
@@ -63,9 +65,13 @@ impl Inner {
         let is_warm = is_first && reserved.game.state != MatchState::Queued;
         let way = if is_warm { Way::Warm } else { Way::Cold };
         progress.send(Feedback::SessionRequestAccepted(reserved.seat.to_string())).await;
-        let Waited::Ready { seat, expires_at, details } = self.wait(&mut reserved, progress).await? else {
-            tracing::debug!(seat = %reserved.seat, "lost a seat");
-            return Ok(Followed::Lost);
+        let (seat, expires_at, details) = match self.wait(&mut reserved, progress).await? {
+            Waited::Ready { seat, expires_at, details } => (seat, expires_at, details),
+            Waited::Lost => {
+                tracing::debug!(seat = %reserved.seat, "lost a seat");
+                return Ok(Followed::Lost);
+            }
+            Waited::Unreachable => return Ok(Followed::Unreachable),
         };
         let Some(address) = self.reach(&seat.match_id, &details, progress.until()).await? else {
             return Ok(Followed::Unreachable);
@@ -173,14 +179,20 @@ impl Inner {
     }
 }
 
+/// Whether a match is over because nobody can connect to it. There is another server for its players.
+pub(crate) const fn is_unreachable(game: &Match) -> bool {
+    matches!(game.state, MatchState::Failed { reason: FailReason::Unreachable, .. })
+}
+
 /// Whether the wait for a seat's match is over; `None` if it continues.
 ///
 /// # Errors
 /// [`JoinError`] if the match is over for a reason that would also apply to another match.
 fn waited(game: &Match, seat: &SeatId) -> Result<Option<Waited>, JoinError> {
+    if is_unreachable(game) {
+        return Ok(Some(Waited::Unreachable));
+    }
     match &game.state {
-        // There is another server for the player.
-        MatchState::Failed { reason: FailReason::Unreachable, .. } => return Ok(Some(Waited::Lost)),
         MatchState::Failed { reason, .. } => return Err(JoinError::MatchFailed(*reason)),
         MatchState::Cancelled { cause, .. } => return Err(JoinError::MatchCancelled(*cause)),
         MatchState::Ended { .. } => return Ok(Some(Waited::Lost)),
@@ -241,14 +253,14 @@ mod tests {
     }
 
     #[test]
-    fn a_seat_in_a_match_that_nobody_can_reach_is_lost_and_another_is_tried() {
+    fn another_match_is_tried_if_nobody_can_reach_the_one_of_a_seat() {
         let (game, seat) = seated();
         assert!(matches!(waited(&game, &seat), Ok(None)));
         let failed = |reason| Match {
             state: MatchState::Failed { at: Timestamp::from_millis(2_000), reason },
             ..game.clone()
         };
-        assert!(matches!(waited(&failed(FailReason::Unreachable), &seat), Ok(Some(Waited::Lost))));
+        assert!(matches!(waited(&failed(FailReason::Unreachable), &seat), Ok(Some(Waited::Unreachable))));
         let error = waited(&failed(FailReason::PickupTimeout), &seat).err().unwrap();
         assert!(matches!(error, JoinError::MatchFailed(FailReason::PickupTimeout)));
     }

@@ -16,6 +16,7 @@ use sortie_engine::{CallError, Handle, Unavailable};
 use tokio::time::timeout;
 
 use crate::admission::Admission;
+use crate::attempts::{Attempts, Unreachable};
 use crate::error::JoinError;
 use crate::feedback::{Feedback, Reports};
 use crate::follow::{Followed, Reserved};
@@ -26,9 +27,6 @@ use crate::queue::{self, Entry};
 use crate::seat_guard::SeatGuard;
 use crate::stats::Start;
 use crate::{Inner, WaitPermit};
-
-/// Maximum number of seats, or tickets, tried for one player if matches end before they can be joined.
-pub(crate) const MAX_ATTEMPTS: u32 = 3;
 
 /// A player's checked request.
 pub(crate) struct Wish {
@@ -59,10 +57,12 @@ pub(crate) async fn join(gateway: Arc<Inner>, wish: Wish, reports: Reports) -> R
     let mut start = Start::new(&gateway.counters);
     let (interval, until) = (gateway.options.progress_interval, gateway.lookup_until());
     let mut progress = Progress::new(&reports, interval, wish.client_ip, until);
-    let (searching, limit) = (search(&gateway, &wish, &mut progress), limit(&gateway, &wish.aim, &reports));
+    let unreachable = Unreachable::default();
+    let searching = search(&gateway, &wish, &unreachable, &mut progress);
+    let limit = limit(&gateway, &wish.aim, &reports);
     let mut found = tokio::select! {
         biased;
-        found = within(limit, searching) => found,
+        found = within(limit, &unreachable, searching) => found,
         () = gateway.options.closing.cancelled() => Err(Unavailable::ShuttingDown.into()),
     };
     if let Ok(admission) = &mut found {
@@ -81,29 +81,46 @@ pub(crate) async fn join(gateway: Arc<Inner>, wish: Wish, reports: Reports) -> R
     found
 }
 
-async fn search(gateway: &Inner, wish: &Wish, progress: &mut Progress<'_>) -> Result<Admission, JoinError> {
+async fn search(
+    gateway: &Inner,
+    wish: &Wish,
+    unreachable: &Unreachable,
+    progress: &mut Progress<'_>,
+) -> Result<Admission, JoinError> {
     progress.send(Feedback::Acknowledged).await;
+    let attempts = Attempts::new(unreachable);
     match &wish.aim {
-        Aim::DropIn(candidates) => Search { gateway, candidates, wish, progress }.run().await,
-        Aim::Queue(entry) => queue::play(gateway, &wish.player, entry, progress).await,
+        Aim::DropIn(candidates) => Search { gateway, candidates, wish, progress }.run(attempts).await,
+        Aim::Queue(entry) => queue::play(gateway, &wish.player, entry, attempts, progress).await,
     }
 }
 
+/// The error at the deadline of a wait, given the number of unreachable servers until then.
+type Late = fn(u32) -> JoinError;
+
 /// The wait's deadline, and the error then. Players with progress reports wait as long as their ticket.
-fn limit(gateway: &Inner, aim: &Aim, reports: &Reports) -> Option<(Duration, JoinError)> {
+fn limit(gateway: &Inner, aim: &Aim, reports: &Reports) -> Option<(Duration, Late)> {
     let longest = gateway.options.wait_deadline;
     match aim {
-        Aim::DropIn(_) => Some((longest, JoinError::Deadline)),
-        Aim::Queue(_) => (!reports.wanted()).then_some((longest, JoinError::StillWaits)),
+        Aim::DropIn(_) => Some((longest, |unreachable| match unreachable {
+            0 => JoinError::Deadline,
+            servers => JoinError::NoAddress { servers },
+        })),
+        Aim::Queue(_) => {
+            (!reports.wanted()).then_some((longest, |unreachable| JoinError::StillWaits { unreachable }))
+        }
     }
 }
 
 async fn within(
-    limit: Option<(Duration, JoinError)>,
+    limit: Option<(Duration, Late)>,
+    unreachable: &Unreachable,
     searching: impl Future<Output = Result<Admission, JoinError>>,
 ) -> Result<Admission, JoinError> {
     match limit {
-        Some((longest, error)) => timeout(longest, searching).await.unwrap_or(Err(error)),
+        Some((longest, late)) => {
+            timeout(longest, searching).await.unwrap_or_else(|_| Err(late(unreachable.count())))
+        }
         None => searching.await,
     }
 }
@@ -121,17 +138,15 @@ impl<'a> Search<'a, '_> {
         &self.gateway.broker
     }
 
-    async fn run(&mut self) -> Result<Admission, JoinError> {
-        let mut why = JoinError::MatchesEnded;
-        for attempt in 0..MAX_ATTEMPTS {
+    async fn run(&mut self, mut attempts: Attempts<'_>) -> Result<Admission, JoinError> {
+        loop {
             let reserved = self.reserve().await?;
-            match self.gateway.follow(reserved, attempt == 0, self.progress).await? {
+            match self.gateway.follow(reserved, attempts.is_first(), self.progress).await? {
                 Followed::Admitted(admission) => return Ok(admission),
-                Followed::Lost => {}
-                Followed::Unreachable => why = JoinError::NoAddress,
+                Followed::Lost => attempts.lost()?,
+                Followed::Unreachable => attempts.unreachable().await?,
             }
         }
-        Err(why)
     }
 
     /// The player's existing seat, or a new one.

@@ -5,6 +5,7 @@
 //! | `http` | the routes: one answer (`wannaplay`), or feedback streamed in chunks |
 //! | `ws` | the same feedback over a websocket |
 //! | `join`, `follow` | what all of them do: reserve a seat; wait for its match, mint a token |
+//! | `attempts` | how often a player is given another match |
 //! | `rejoin`, `guest` | back into the match that a player is in; how a guest is recognized |
 //! | `one_place` | ensures that a player has one place, whether by seat or by ticket |
 //! | `queue`, `desk` | the same through a queue of the matchmaker: start a ticket, wait, take the seat in its match; who waits for which ticket |
@@ -22,6 +23,7 @@
 
 mod address;
 mod admission;
+mod attempts;
 mod client_ip;
 mod description;
 mod desk;

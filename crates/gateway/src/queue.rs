@@ -25,12 +25,13 @@ use sortie_engine::CallError;
 
 use crate::Inner;
 use crate::admission::{Admission, Given, Way, token};
+use crate::attempts::Attempts;
 use crate::desk::{Desk, Entered, Found, Visit, key};
 use crate::error::JoinError;
 use crate::feedback::Feedback;
-use crate::follow::{Followed, Reserved};
+use crate::follow::{Followed, Reserved, is_unreachable};
 use crate::games::Candidates;
-use crate::join::{MAX_ATTEMPTS, now};
+use crate::join::now;
 use crate::options::GameFleet;
 use crate::progress::Progress;
 use crate::vote;
@@ -136,40 +137,38 @@ pub(crate) async fn play(
     gateway: &Inner,
     player: &PlayerId,
     entry: &Entry,
+    mut attempts: Attempts<'_>,
     progress: &mut Progress<'_>,
 ) -> Result<Admission, JoinError> {
     let Some(desk) = &gateway.desk else { return Err(JoinError::NoQueues) };
     let queueing = Queueing { gateway, desk, player, entry };
-    let mut why = JoinError::MatchesEnded;
-    let (mut attempts, mut next) = (0, None);
-    while attempts < MAX_ATTEMPTS {
-        attempts += 1;
+    let mut next = None;
+    loop {
         let place = match next.take() {
             Some(reserved) => Place::Match(reserved),
             None => queueing.enter().await?,
         };
         let visit = match place {
             Place::Ticket(visit) => visit,
-            Place::Match(reserved) => match gateway.follow(*reserved, attempts == 1, progress).await? {
-                Followed::Admitted(admission) => return Ok(admission),
-                Followed::Lost => continue,
-                Followed::Unreachable => {
-                    why = JoinError::NoAddress;
-                    continue;
+            Place::Match(reserved) => {
+                match gateway.follow(*reserved, attempts.is_first(), progress).await? {
+                    Followed::Admitted(admission) => return Ok(admission),
+                    Followed::Lost => attempts.lost()?,
+                    Followed::Unreachable => attempts.unreachable().await?,
                 }
-            },
+                continue;
+            }
         };
         progress.send(Feedback::SessionRequestAccepted(visit.ticket.to_string())).await;
         match queueing.by_ticket(visit, progress).await? {
             Came::In(admission) => return Ok(*admission),
             Came::Back(reserved) => next = Some(reserved),
-            Came::Anew(Some(reason)) => why = reason,
-            Came::Anew(None) => {}
+            Came::Lost => attempts.lost()?,
+            Came::Unreachable => attempts.unreachable().await?,
             // The player still waits; changes of a party are limited elsewhere.
-            Came::On => attempts -= 1,
+            Came::On => {}
         }
     }
-    Err(why)
 }
 
 /// The result of a ticket.
@@ -177,9 +176,10 @@ enum Came<'a> {
     In(Box<Admission>),
     /// The seat that the player has taken another way.
     Back(Box<Reserved<'a>>),
-    /// A match that was over before its player came, or that nobody can connect to; with the error if there is no
-    /// other.
-    Anew(Option<JoinError>),
+    /// A match that was over before its player came.
+    Lost,
+    /// A match that nobody can connect to.
+    Unreachable,
     /// Another ticket with the player in it has taken its place.
     On,
 }
@@ -272,13 +272,13 @@ impl<'a> Queueing<'a> {
                 return back.map(Came::Back).ok_or(error);
             }
         };
-        let (visit, why) = match self.seat(&match_id).await {
+        let (visit, came) = match self.seat(&match_id).await {
             Ok(Some(seated)) => match self.admit(seated, visit).await? {
                 Ok(admission) => return Ok(Came::In(Box::new(admission))),
-                Err(visit) => (visit, Some(JoinError::NoAddress)),
+                Err(visit) => (visit, Came::Unreachable),
             },
-            // The match was over before its player came.
-            Ok(None) => (visit, None),
+            Ok(None) if self.was_unreachable(&match_id).await? => (visit, Came::Unreachable),
+            Ok(None) => (visit, Came::Lost),
             Err(error @ JoinError::Refused(broker::Refusal::AlreadyInMatch { .. })) => {
                 let reserved = self.led_back().await?.ok_or(error)?;
                 visit.over();
@@ -288,7 +288,14 @@ impl<'a> Queueing<'a> {
         };
         tracing::debug!(ticket = %visit.ticket, "the match of a ticket is over, entering again");
         visit.over();
-        Ok(Came::Anew(why))
+        Ok(came)
+    }
+
+    /// Whether a match is over because another of its players could not connect to it.
+    async fn was_unreachable(&self, match_id: &MatchId) -> Result<bool, JoinError> {
+        let id = match_id.clone();
+        let found = self.gateway.broker.query(move |broker| broker.find_match(&id).map(is_unreachable));
+        Ok(found.await? == Some(true))
     }
 
     /// The seat that the player has another way.

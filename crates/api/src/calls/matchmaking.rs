@@ -39,32 +39,27 @@ pub(crate) async fn start_matchmaking(
     caller.player()?;
     let mut spec = entities::spec(request.entity)?;
     player_order::check(&api, &caller, &mut spec, "entity", OwnRating::TakenOut).await?;
-    if caller.is_client() {
-        return Ok(started(&start(&api, spec).await?));
-    }
-    one_place::check(&api, &caller, &spec, Places::Seats).await?;
-    let ticket = start(&api, spec.clone()).await?;
-    one_place::gives_way(&api, &caller, &spec, &ticket).await?;
-    Ok(started(&ticket))
+    start(&api, &caller, spec).await
 }
 
 /// A backend starts a ticket.
 pub(crate) async fn server_start_matchmaking(
     api: Api,
+    caller: Caller,
     request: StartMatchmakingRequest,
 ) -> Result<StartMatchmakingResponse, ApiError> {
-    Ok(started(&start(&api, entities::spec(request.entity)?).await?))
+    start(&api, &caller, entities::spec(request.entity)?).await
 }
 
-fn started(ticket: &TicketId) -> StartMatchmakingResponse {
-    StartMatchmakingResponse { ticket_id: ticket.as_str().to_owned() }
-}
-
-async fn start(api: &Api, spec: TicketSpec) -> Result<TicketId, ApiError> {
-    match api.call_maker(Command::Start { id: None, spec }).await.map_err(entities::named)? {
-        Reply::Started { ticket } => Ok(ticket),
-        other => Err(unexpected(&other)),
-    }
+async fn start(api: &Api, caller: &Caller, spec: TicketSpec) -> Result<StartMatchmakingResponse, ApiError> {
+    one_place::check(api, caller, &spec, Places::Seats).await?;
+    let start = Command::Start { id: None, spec: spec.clone() };
+    let ticket = match api.call_maker(start).await.map_err(entities::named)? {
+        Reply::Started { ticket } => ticket,
+        other => return Err(unexpected(&other)),
+    };
+    one_place::gives_way(api, caller, &spec, &ticket).await?;
+    Ok(StartMatchmakingResponse { ticket_id: ticket.as_str().to_owned() })
 }
 
 /// A player cancels a ticket.

@@ -49,7 +49,7 @@ pub(crate) fn routes() -> Routes {
         .call_as("/api/v1/matchmaking/start", matchmaking::start_matchmaking)
         .call_as("/api/v1/matchmaking/cancel", matchmaking::cancel_matchmaking)
         .about(GET, ("/api/v1/matchmaking/{ticketId}", "ticketId"), |ticket_id| GetMatchmakingStatusRequest { ticket_id }, matchmaking::get_matchmaking_status)
-        .call("/api/v1/matchmaking/server/start", matchmaking::server_start_matchmaking)
+        .call_as("/api/v1/matchmaking/server/start", matchmaking::server_start_matchmaking)
         .call("/api/v1/matchmaking/server/cancel", matchmaking::server_cancel_matchmaking)
         .about(GET, ("/api/v1/matchmaking/server/{ticketId}", "ticketId"), |ticket_id| GetMatchmakingStatusRequest { ticket_id }, |api, _, request| matchmaking::server_get_matchmaking_status(api, request))
         .ask("/api/v1/matchmaking/tickets", matchmaking::list_tickets)

@@ -124,7 +124,7 @@ fn tickets(schemas: &mut Schemas) -> Vec<Operation> {
                  most one ticket of a queue, and in tickets of at most `matchmaker.queues_per_player` queues; further \
                  tickets are refused with 409, and so is `replaces` of a ticket that is not waiting any more. A \
                  player of a running match is refused (409 `already_in_match`, with `match_id`) and can rejoin it by \
-                 `POST /matchmaker/matches/{id}/rejoin`.",
+                 `POST /matchmaker/matches/{id}/rejoin`; tickets of backends are refused for players who have a seat.",
             )
             .body::<TicketOrder>(schemas, true, &order)
             .answer::<Started>(schemas, 201, "It is accepted"),

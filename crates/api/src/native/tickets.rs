@@ -191,16 +191,15 @@ pub(super) async fn start(
         if is_player {
             player_order::check(&api, &caller, &mut spec, "players", OwnRating::Refused).await?;
             replaces_visible(&api, &Sight::of(&caller)?, &spec).await?;
-            one_place::check(&api, &caller, &spec, Places::All).await?;
         }
+        let places = if is_player { Places::All } else { Places::Seats };
+        one_place::check(&api, &caller, &spec, places).await?;
         let start = Command::Start { id: None, spec: spec.clone() };
         let ticket = match api.call_maker(start).await.map_err(named)? {
             Reply::Started { ticket } => ticket,
             other => return Err(unexpected(&other)),
         };
-        if is_player {
-            one_place::gives_way(&api, &caller, &spec, &ticket).await?;
-        }
+        one_place::gives_way(&api, &caller, &spec, &ticket).await?;
         Ok((StatusCode::CREATED, Started { ticket_id: ticket.to_string() }))
     };
     answer(start.await)

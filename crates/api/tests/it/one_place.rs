@@ -43,7 +43,7 @@ async fn a_player_of_a_running_match_is_told_of_it_instead_of_starting_a_ticket(
         assert_eq!(start(&server, player, json!({})).await, (409, json!({ "error": error })));
         assert_eq!(tickets_of(&server, player).await, json!([]));
     }
-    // A backend knows what its players do.
+    // A backend knows whether a player whom a match names is still there.
     let order = json!({"queue": "pair", "players": [{"id": "ann"}]});
     assert_eq!(send(&server, "POST", "/v1/tickets", "client", &order).await.0, 201);
     let path = format!("/v1/matches/{open}");
@@ -108,4 +108,42 @@ async fn over_catena_s_contract_only_a_seat_keeps_a_player_from_starting_a_ticke
         assert_eq!(tickets_of(&server, player).await, json!([]));
     }
     assert_eq!(send(&server, "POST", START, &player_token("ann"), &account("ann")).await.0, 200);
+}
+
+/// A ticket that a backend starts for players, by each contract: the status, the code, and the match that it names.
+async fn by_backend(server: &Server, players: &[&str]) -> [(u16, Value, Value); 2] {
+    let of_players: Vec<_> = players.iter().map(|id| json!({ "id": id })).collect();
+    let order = json!({"queue": "pair", "players": of_players});
+    let (status, answer) = send(server, "POST", "/v1/tickets", "client", &order).await;
+    let native = (status, answer["error"]["code"].clone(), answer["error"]["match_id"].clone());
+    let account = |id: &str| json!({"id": id, "entityType": "ENTITY_TYPE_ACCOUNT"});
+    let mut entity = account(players[0]);
+    if players.len() > 1 {
+        let members: Vec<_> = players.iter().map(|id| account(id)).collect();
+        entity = json!({"id": "party", "entityType": "ENTITY_TYPE_GROUP", "entities": members});
+    }
+    entity["metadata"] = json!({"queue_name": {"stringPayload": "pair"}});
+    let order = json!({ "entity": entity });
+    let path = "/api/v1/matchmaking/server/start";
+    let (status, answer) = send(server, "POST", path, "client", &order).await;
+    let info = &answer["details"][0];
+    [native, (status, info["reason"].clone(), info["metadata"]["match_id"].clone())]
+}
+
+#[tokio::test]
+async fn a_backend_starts_no_ticket_for_a_player_who_has_a_seat() {
+    let server = site(PlayerRights::default()).await;
+    let open = submit(&server, json!({"players": [], "capacity": 4})).await;
+    reserve(&server, &open, "bob").await;
+    let said = json!("already_in_match");
+    for players in [&["bob"][..], &["eve", "bob"]] {
+        let refused = [(409, said.clone(), json!(open)), (400, said.clone(), json!(open))];
+        assert_eq!(by_backend(&server, players).await, refused, "{players:?}");
+        for player in players {
+            assert_eq!(tickets_of(&server, player).await, json!([]), "{player}");
+        }
+    }
+    let path = format!("/v1/matches/{open}");
+    assert_eq!(send(&server, "DELETE", &path, "client", &Value::Null).await.0, 200);
+    assert_eq!(by_backend(&server, &["bob"]).await[0].0, 201, "its match is over");
 }

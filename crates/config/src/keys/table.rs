@@ -286,7 +286,7 @@ pub(super) static REST: &[KeyDoc] = &[
         "gateway.rejoin",
         Switch,
         Default("true"),
-        "Whether a player who is in a running match, or named in one, is led back to it when asking for a seat in its game or starting a ticket. Requests for another version of the game, and tickets started through the API, are refused with 409 and the match. A reserved seat that nobody has claimed counts in any case.",
+        "Whether a player who is in a running match, or named in one, is led back to it when asking for a seat in its game or starting a ticket. Requests for another version of the game, and tickets started through the API (by backends only for players who have a seat), are refused with 409 and the match. A reserved seat that nobody has claimed counts in any case.",
     ),
     key(
         "gateway.trusted_proxies",
@@ -528,7 +528,12 @@ pub(super) static REST: &[KeyDoc] = &[
         "JMESPath with which the fleet's servers ask for matches. Only `sortie config check` uses it, to find requirements that can never both be met.",
     ),
     count("fleets.<name>.max", "servers", Required, "Maximum number of servers, 1 to 10000."),
-    count("fleets.<name>.warm", "servers", Default("0"), "Idle servers kept ready; at most `max`."),
+    count(
+        "fleets.<name>.warm",
+        "servers",
+        Default("0"),
+        "Idle servers kept ready; at most `max`. Old ones are replaced one after another, as far as `max` has room for; if `max` is no larger, one is missing meanwhile.",
+    ),
     key(
         "fleets.<name>.ready_deadline",
         Duration,

@@ -146,8 +146,19 @@ fn a_fleet_whose_servers_take_any_match_is_remarked_on() {
         remarks(&any("")),
         ["fleets.any: has neither `game` nor `requirements`: its servers take any match"]
     );
-    let always =
-        ["`true`", "'a' == 'a'", "`1` < `2`", "a.b == a.b", "!`false`", "x || `true`", "`1` != `2` && 'a'"];
+    let always = [
+        "`true`",
+        "'a' == 'a'",
+        "`1` < `2`",
+        "a.b == a.b",
+        "!`false`",
+        "x || `true`",
+        "`1` != `2` && 'a'",
+        "length(PlayerIds) >= `0`",
+        "@ == @",
+        "a == b",
+        "MatchId",
+    ];
     for text in always {
         let found = "fleets.any: has no `game`, and its `requirements` are met by every match: its servers take any match";
         assert_eq!(remarks(&any(text)), [found], "{text}");
@@ -155,9 +166,18 @@ fn a_fleet_whose_servers_take_any_match_is_remarked_on() {
         let parts = ["`requirements` are met by every match", "those for other fleets"];
         one(&format!("{FLEET}{}", any(text)), "fleets.any", &parts);
     }
-    for text in
-        ["`false`", "a", "'a' == 'b'", "a == b", "a != a", "x && `true`", "MatchProperties.game == 'a'"]
-    {
+    for text in [
+        "`false`",
+        "a",
+        "'a' == 'b'",
+        "MatchProperties.a == MatchProperties.b",
+        "a != a",
+        "x && `true`",
+        "MatchProperties.game == 'a'",
+        "PlayerIds",
+        "length(PlayerIds) >= `1`",
+        "MatchProperties.mode != 'duel'",
+    ] {
         assert_eq!(remarks(&any(text)), [""; 0], "{text}");
     }
     assert_eq!(remarks(FLEET), [""; 0]);
@@ -217,6 +237,26 @@ fn a_default_fleet_that_does_not_get_what_names_no_game_is_remarked_on() {
     assert!(remarks(&two)[0].starts_with(about), "each is to get one: {:#?}", remarks(&two));
     assert_eq!(remarks(&text("game = 'own'\nversion = '1'")), [""; 0]);
     assert_eq!(remarks(&text("requirements = '`true`'")), [""; 0], "it takes them all, as the warning says");
+}
+
+#[test]
+fn a_warm_pool_without_room_for_replacements_is_remarked_on() {
+    let pool = |warm: u32, max: u32| {
+        format!(
+            "[fleets.own]\nmax = {max}\nwarm = {warm}\nready_deadline = '60s'\ngame = 'own'\nversion = '1'\nlocal_process = {{ path = 'a', ports = '9000-9999' }}\n"
+        )
+    };
+    let found = "fleets.own.max: is not larger than `warm`: while an old server is replaced, 2 of 3 `warm` servers are \
+                 ready. To keep all of them ready, set it to 4 or more";
+    assert_eq!(remarks(&pool(3, 3)), [found]);
+    assert_eq!(warnings(&pool(3, 3)), [""; 0]);
+    for text in [pool(3, 4), pool(0, 3), format!("broker.lifetime_ends_matches = true\n{}", pool(3, 3))] {
+        assert_eq!(remarks(&text), [""; 0], "{text}");
+    }
+    // Half of 59 minutes and 30 seconds is enough for 20 rounds of 90 seconds: 19 of them are before the last one.
+    assert_eq!(warnings(&pool(20, 20)), [""; 0]);
+    one(&pool(21, 21), "fleets.own.max", &["before they are replaced", "up to 42", "server_max_lifetime"]);
+    assert_eq!(warnings(&pool(21, 23)), [""; 0], "two at a time");
 }
 
 #[test]

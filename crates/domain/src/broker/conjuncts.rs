@@ -123,43 +123,6 @@ impl Conjuncts {
     }
 }
 
-/// Whether every match meets the requirement, as far as its text shows: it is empty, or reduces to literals, or
-/// compares a path with itself.
-///
-/// # Errors
-/// [`InvalidRequirements`] if it is not a valid expression.
-pub fn is_always_met(text: &str) -> Result<bool, InvalidRequirements> {
-    Ok(requirements::parse(text)?.is_none_or(|ast| truth(&ast) == Some(true)))
-}
-
-/// Whether an expression is true for every match, or for none; `None` if that is not known.
-fn truth(ast: &Ast) -> Option<bool> {
-    match ast {
-        Ast::Literal { value, .. } => Some(value.is_truthy()),
-        Ast::Not { node, .. } => truth(node).map(|is_true| !is_true),
-        Ast::And { lhs, rhs, .. } => match (truth(lhs), truth(rhs)) {
-            (Some(false), _) | (_, Some(false)) => Some(false),
-            (Some(true), other) | (other, Some(true)) => other,
-            (None, None) => None,
-        },
-        Ast::Or { lhs, rhs, .. } => match (truth(lhs), truth(rhs)) {
-            (Some(true), _) | (_, Some(true)) => Some(true),
-            (Some(false), other) | (other, Some(false)) => other,
-            (None, None) => None,
-        },
-        Ast::Comparison { comparator, lhs, rhs, .. } => match (&**lhs, &**rhs) {
-            (Ast::Literal { value: one, .. }, Ast::Literal { value: other, .. }) => {
-                one.compare(comparator, other)
-            }
-            (one, other) => {
-                let is_same = path_of(one).is_some_and(|path| path_of(other) == Some(path));
-                (is_same && *comparator == Comparator::Equal).then_some(true)
-            }
-        },
-        _ => None,
-    }
-}
-
 /// Two values that one path would need at the same time, as JSON.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Contradiction {

@@ -61,6 +61,11 @@ impl Idle {
         self.births.before(time.as_millis().saturating_add(1))
     }
 
+    /// How many were born before `time`.
+    pub(crate) fn born_before(&self, time: Timestamp) -> usize {
+        self.births.before(time.as_millis())
+    }
+
     /// The earliest birth time after `time`.
     pub(crate) fn first_born_after(&self, time: Timestamp) -> Option<Timestamp> {
         self.by_birth.range((Bound::Excluded(time), Bound::Unbounded)).next().map(|(born, _)| *born)

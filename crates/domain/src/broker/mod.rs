@@ -40,6 +40,7 @@ use core::time::Duration;
 
 pub mod address;
 mod allocation_lifecycle;
+pub mod always;
 mod askers;
 mod budget;
 mod classes;
@@ -71,6 +72,7 @@ mod timers;
 mod untold;
 mod verdicts;
 mod waiting;
+mod warm;
 pub mod words;
 
 pub use command::{Command, Hints, Offer, Refusal, Reply, SeatsElsewhere};
@@ -250,6 +252,8 @@ pub enum BrokenRule {
     IgnoreAge,
     /// Old servers of a warm pool are retired before their replacements are ready.
     RetireBeforeReplaced,
+    /// The servers of a warm pool that are equally old are replaced at the same time, even if the fleet has no room.
+    AgeTogether,
     /// A server is told to exit while it has a match.
     ShutDownHolding,
     /// Servers take matches of other fleets' games.
@@ -292,6 +296,7 @@ impl BrokenRule {
         Self::UnboundedStep,
         Self::IgnoreAge,
         Self::RetireBeforeReplaced,
+        Self::AgeTogether,
         Self::ShutDownHolding,
         Self::IgnoreFleet,
         Self::KeepDrained,

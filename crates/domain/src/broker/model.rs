@@ -11,7 +11,7 @@ use imbl::OrdSet;
 
 use super::seating::Count;
 pub use super::seating::Seats;
-pub use super::settings::{FastSchedule, MIN_BUDGET_BYTES, Settings, SettingsChange};
+pub use super::settings::{FastSchedule, MIN_BUDGET_BYTES, ReplacementStage, Settings, SettingsChange};
 use crate::causes::causes;
 use crate::connection::Connection;
 use crate::game::GameVersion;

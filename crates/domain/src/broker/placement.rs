@@ -16,7 +16,7 @@ use super::fleets::Filter;
 use super::free::{FreeServers, Rank};
 use super::idle::Idle;
 use super::looking::{Ordering, Then};
-use super::model::{FastSchedule, Fleet, GoneCause, Match, MatchState, Server};
+use super::model::{FastSchedule, Fleet, Match, MatchState};
 use super::untold::Lost;
 use super::{BrokenRule, Broker, Turn};
 use crate::ids::{AllocationId, FleetId, MatchId, ServerId};
@@ -311,13 +311,17 @@ impl Turn<'_> {
     }
 
     /// Why no server can be ordered from the fleet.
-    fn closed(&self, fleet: &Fleet) -> Option<&'static str> {
-        let live = self.state().index.live.get(&fleet.id).map_or(0, BTreeSet::len);
-        if live >= fleet.max as usize && !self.broken(BrokenRule::ExceedMax) {
+    pub(super) fn closed(&self, fleet: &Fleet) -> Option<&'static str> {
+        if self.is_at_maximum(fleet) && !self.broken(BrokenRule::ExceedMax) {
             return Some("runs its maximum of servers");
         }
         let health = self.state().health.get(&fleet.id);
         health.is_some_and(|health| health.backoff_until > self.now).then_some("failed and backs off")
+    }
+
+    pub(super) fn is_at_maximum(&self, fleet: &Fleet) -> bool {
+        let live = self.state().index.live.get(&fleet.id).map_or(0, BTreeSet::len);
+        live >= fleet.max as usize
     }
 
     /// Orders servers for queued matches that cannot expect one, oldest first, while fleets have room.
@@ -415,66 +419,5 @@ impl Turn<'_> {
 
     fn is_free(&self, server: &ServerId) -> bool {
         self.state().servers.get(server).is_some_and(|known| self.state().is_idle(known))
-    }
-
-    /// Fills each fleet's warm pool with servers that are not too old for a match.
-    pub(super) fn keep_warm(&mut self) {
-        let short: Vec<(FleetId, usize)> = self
-            .state()
-            .fleets
-            .values()
-            .filter(|fleet| fleet.warm > 0)
-            .filter_map(|fleet| {
-                let missing = (fleet.warm as usize).checked_sub(self.warm_or_coming(fleet))?;
-                (missing > 0).then(|| (fleet.id.clone(), missing))
-            })
-            .collect();
-        for (id, missing) in short {
-            for _ in 0..missing {
-                let Some(fleet) = self.state().fleets.get(&id) else { break };
-                if self.closed(fleet).is_some() || self.is_full() {
-                    break;
-                }
-                self.order_server(&id, None);
-            }
-        }
-    }
-
-    /// Retires idle servers of a warm pool that are about to be too old when the pool does not need them: one for each
-    /// replacement that is ready.
-    pub(super) fn retire_replaced(&mut self) {
-        let aging = self.state().fleets.values().filter(|fleet| fleet.warm > 0 && self.aging(fleet) > 0);
-        let aging: Vec<FleetId> = aging.map(|fleet| fleet.id.clone()).collect();
-        for id in aging {
-            while !self.is_full()
-                && let Some(fleet) = self.state().fleets.get(&id)
-                && self.aging(fleet) > 0
-                && let Some(idle) = self.state().index.idle.get(&Some(id.clone()))
-                && (idle.len() > fleet.warm as usize || self.broken(BrokenRule::RetireBeforeReplaced))
-                && let Some(oldest) = idle.oldest().map(|(_, server)| server.clone())
-            {
-                self.dismiss(&oldest, GoneCause::Aged);
-            }
-        }
-    }
-
-    /// Number of idle servers of the fleet that are not about to be too old, and of unassigned ones on their way.
-    fn warm_or_coming(&self, fleet: &Fleet) -> usize {
-        let idle = self.state().index.idle.get(&Some(fleet.id.clone()));
-        let coming = self.state().index.unassigned.get(&fleet.id);
-        idle.map_or(0, Idle::len) - self.aging(fleet) + coming.map_or(0, BTreeSet::len)
-    }
-
-    /// Whether a server of the fleet is about to be too old for a match.
-    pub(super) fn is_aging(&self, server: &Server, fleet: &Fleet) -> bool {
-        let age = self.state().settings.replacement_age(fleet);
-        age.is_some_and(|age| server.born_at <= self.now - age)
-    }
-
-    /// Number of idle servers of the fleet that are about to be too old for a match.
-    pub(super) fn aging(&self, fleet: &Fleet) -> usize {
-        let Some(age) = self.state().settings.replacement_age(fleet) else { return 0 };
-        let idle = self.state().index.idle.get(&Some(fleet.id.clone()));
-        idle.map_or(0, |idle| idle.born_until(self.now - age))
     }
 }

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use super::model::Fleet;
+use super::timers::LEAVE_TIME;
 
 /// When a new server is ordered for a match (`FastSchedule` of the Catena settings).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -49,6 +50,9 @@ pub struct Settings {
     pub kept_bytes: u64,
 }
 
+/// Maximum number of rounds in which the servers of a warm pool are replaced one after another.
+const MAX_ROUNDS: u32 = 1 << 20;
+
 /// Minimum of a budget of bytes: room for some of the largest matches.
 pub const MIN_BUDGET_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -90,6 +94,20 @@ pub struct SettingsChange {
     pub delay_allocation: Option<Duration>,
     /// See [`Settings::wait`].
     pub wait: Option<Duration>,
+}
+
+/// A time in the lives of idle servers of a warm pool at which some of them have to be replaced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReplacementStage {
+    /// The age of the servers.
+    pub age: Duration,
+    /// How many servers of that age or older need not be replaced yet: the youngest of them.
+    pub spared: usize,
+}
+
+/// Maximum time until a replacement is ready and the server that it replaces has made room for the next one.
+const fn round_of_replacements(fleet: &Fleet) -> Duration {
+    fleet.ready_deadline.saturating_add(LEAVE_TIME)
 }
 
 impl Settings {
@@ -136,12 +154,34 @@ impl Settings {
         Some(if age.is_zero() { lifetime / 2 } else { age })
     }
 
-    /// The age from which an idle server of a warm pool is replaced, so that the replacement is ready before the server
-    /// becomes too old for another match.
+    /// When the idle servers of a warm pool are replaced, the last stage of their lives first: so that each replacement
+    /// is ready before its server becomes too old for another match, although the fleet has room for few replacements
+    /// at a time. None if servers are stopped with the matches on them.
+    pub fn replacement_stages(&self, fleet: &Fleet) -> impl Iterator<Item = ReplacementStage> + use<> {
+        let last = self.last_pickup_age(Some(fleet));
+        let room = fleet.max.saturating_sub(fleet.warm);
+        let at_once = room.max(1);
+        let rounds = fleet.warm.div_ceil(at_once).clamp(1, MAX_ROUNDS).next_power_of_two();
+        // Half of the time in which servers take matches is for their replacement, at most.
+        let most = last.unwrap_or_default() / 2 / rounds;
+        // A fleet without room for a replacement has no use for a server that goes early, unless others follow it.
+        let first = if room == 0 { Duration::ZERO } else { fleet.ready_deadline.min(most) };
+        let next = round_of_replacements(fleet).min(most);
+        last.into_iter().flat_map(move |last| {
+            (0..=rounds.trailing_zeros()).map(move |stage| {
+                let ahead = 1_u32 << stage;
+                let spared = if stage == 0 { 0 } else { at_once as usize * (ahead / 2) as usize };
+                ReplacementStage { age: last.saturating_sub(first + next * (ahead - 1)), spared }
+            })
+        })
+    }
+
+    /// Whether all servers of the fleet's warm pool can be replaced in time, if they are equally old.
     #[must_use]
-    pub fn replacement_age(&self, fleet: &Fleet) -> Option<Duration> {
-        let last = self.last_pickup_age(Some(fleet))?;
-        Some(last.saturating_sub(fleet.ready_deadline.min(last / 2)))
+    pub fn replaces_in_time(&self, fleet: &Fleet) -> bool {
+        let rounds = fleet.warm.div_ceil(fleet.max.saturating_sub(fleet.warm).max(1));
+        let time = round_of_replacements(fleet).saturating_mul(rounds.saturating_sub(1));
+        self.last_pickup_age(Some(fleet)).is_none_or(|last| time <= last / 2)
     }
 
     /// The first setting that is out of range: its name and what is wrong.

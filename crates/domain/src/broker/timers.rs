@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use super::command::Hints;
-use super::model::{EndCause, FailReason, Fleet, GoneCause, SeatEnd};
+use super::model::{EndCause, FailReason, GoneCause, SeatEnd};
 use super::{BrokenRule, Broker, QUARTERS_FOR_SCHEDULE, QUARTERS_FOR_TIMERS, Turn, WHOLE_STEP};
 use crate::ids::{FleetId, ServerId};
 use crate::time::Timestamp;
@@ -61,16 +61,6 @@ impl Broker {
         let settings = &self.state.settings;
         let age = settings.last_pickup_age(fleet.and_then(|fleet| self.state.fleets.get(fleet)));
         if self.broken(BrokenRule::IgnoreAge) { age.map(|_| settings.server_max_lifetime) } else { age }
-    }
-
-    /// When the next idle server of a warm pool is so old that a replacement is ordered.
-    fn next_replacement(&self, fleet: &Fleet) -> Option<Timestamp> {
-        if fleet.warm == 0 {
-            return None;
-        }
-        let idle = self.state.index.idle.get(&Some(fleet.id.clone()))?;
-        let age = self.state.settings.replacement_age(fleet)?;
-        Some(idle.first_born_after(self.beside.ticked_at - age)? + age)
     }
 
     /// Whether a step has left work that does not wait for a deadline.

@@ -1,6 +1,6 @@
 //! How old servers become, how they are replaced and dismissed, and when one that is gone may come back.
 
-use sortie_domain::broker::model::{Fleet, GoneCause, Settings};
+use sortie_domain::broker::model::{Allocation, Fleet, GoneCause, Settings};
 use sortie_domain::broker::{AGAIN_AFTER, Command, Event, Hints, LEAVE_TIME, Reply};
 use sortie_domain::ids::ServerId;
 use sortie_domain::match_spec::MatchSpec;
@@ -119,7 +119,8 @@ fn the_defaults_leave_time_for_the_longest_match() {
     assert!(settings.server_max_lifetime > settings.longest_match());
     assert_eq!(settings.last_pickup_age(None), Some(secs(24 * 3600 - 7230)));
     let literal = Settings { lifetime_ends_matches: true, ..settings };
-    assert_eq!((literal.last_pickup_age(None), literal.replacement_age(&fleet("eu"))), (None, None));
+    assert_eq!(literal.last_pickup_age(None), None);
+    assert_eq!(literal.replacement_stages(&fleet("eu")).next(), None);
 }
 
 /// How many servers of the one fleet are idle.
@@ -177,6 +178,92 @@ fn a_pool_without_room_for_replacements_is_filled_up_again_when_its_servers_are_
     assert_eq!(table.sent_away(&old.server), Hints::SHUTDOWN);
     table.exited(&old);
     assert_eq!(table.allocations().len(), 1, "another one is ordered");
+}
+
+/// Servers of the fleet, which is then full, all of the same age.
+fn pool(fleet: Fleet) -> (Table, Vec<Allocation>) {
+    let mut table = Table::with(settings(), vec![fleet]);
+    let orders = table.allocations();
+    orders.iter().for_each(|order| drop(table.poll(&order.server)));
+    (table, orders)
+}
+
+/// Servers without a match that were ordered since; each calls, and what is replaced by it exits.
+fn replace(table: &mut Table, known: &mut Vec<Allocation>) {
+    let new = table.allocations().into_iter().filter(|order| known.iter().all(|known| known.id != order.id));
+    let new: Vec<_> = new.collect();
+    for order in new {
+        assert_eq!(table.poll(&order.server), None);
+        known.push(order);
+    }
+    let gone: Vec<_> = known.iter().filter(|order| table.server_state(&order.server) == "gone").collect();
+    gone.into_iter().for_each(|order| table.exited(order));
+}
+
+#[test]
+fn servers_of_one_age_are_replaced_in_turn_if_there_is_room_for_one_replacement() {
+    let (mut table, mut known) = pool(Fleet { warm: 4, max: 5, ..fleet("eu") });
+    // A round takes at most the ready deadline of a minute and 30 seconds to exit; two have to be replaced while two
+    // rounds remain for the others, the third while one remains.
+    let starts = [60 + 3 * 90, 60 + 3 * 90, 60 + 90, 60].map(|ahead| LAST_PICKUP - ahead);
+    let mut now = 0;
+    for (at, left) in starts.into_iter().zip([3, 2, 1, 0]) {
+        if at > now {
+            table.advance(secs(at - now) - MS);
+            assert_eq!((table.allocations().len(), idle(&table)), (4, 4), "not before {at} s");
+            table.advance(MS);
+            now = at;
+        }
+        assert_eq!((table.allocations().len(), idle(&table)), (5, 4), "{at} s");
+        replace(&mut table, &mut known);
+        let old = known[..4].iter().filter(|order| table.server_state(&order.server) == "available");
+        assert_eq!((old.count(), idle(&table)), (left, 4), "{at} s");
+    }
+    table.advance(secs(3600 - now));
+    assert_eq!(idle(&table), 4);
+}
+
+#[test]
+fn one_server_at_a_time_is_missing_in_a_pool_without_room_for_replacements() {
+    let (mut table, mut known) = pool(Fleet { warm: 3, max: 3, ..fleet("eu") });
+    let at = LAST_PICKUP - 3 * 90;
+    table.advance(secs(at) - MS);
+    assert_eq!(idle(&table), 3);
+    table.advance(MS);
+    assert_eq!((table.allocations().len(), idle(&table)), (3, 2), "one goes before there is another one");
+    table.advance(secs(20));
+    assert_eq!(idle(&table), 2, "no other one follows it before it is replaced");
+    replace(&mut table, &mut known);
+    assert_eq!((table.allocations().len(), idle(&table)), (3, 2), "the one that exited is replaced");
+    replace(&mut table, &mut known);
+    assert_eq!(idle(&table), 3, "two old ones are left, and time for one round is enough");
+    table.advance(secs(2 * 90 - 20) - MS);
+    assert_eq!(idle(&table), 3);
+    table.advance(MS);
+    assert_eq!(idle(&table), 2);
+    replace(&mut table, &mut known);
+    replace(&mut table, &mut known);
+    table.advance(secs(90) - MS);
+    assert_eq!(idle(&table), 3, "the last one stays until it is too old");
+    table.advance(MS);
+    assert_eq!(idle(&table), 2);
+}
+
+#[test]
+fn matches_that_take_the_room_for_replacements_do_not_empty_the_pool() {
+    let (mut table, mut known) = pool(Fleet { warm: 2, max: 3, ..fleet("eu") });
+    table.advance(secs(LAST_PICKUP - 600));
+    let busy = known[0].server.clone();
+    table.running("m", &busy);
+    replace(&mut table, &mut known);
+    assert_eq!((table.allocations().len(), idle(&table)), (3, 2));
+    // The new server is young, so the old one has until its ready deadline before it is too old.
+    table.advance(secs(540));
+    assert_eq!(idle(&table), 1, "there is no room for its replacement");
+    assert_eq!(table.server_state(&busy), "available");
+    replace(&mut table, &mut known);
+    replace(&mut table, &mut known);
+    assert_eq!(idle(&table), 2);
 }
 
 #[test]

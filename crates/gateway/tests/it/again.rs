@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sortie_domain::broker::model::{SeatState, ServerState};
-use sortie_domain::broker::{Command, Event, Hints, Reply};
+use sortie_domain::broker::{Command, Event, Hints, Offer, Reply};
+use sortie_domain::connection::Connection;
 use sortie_domain::ids::{MatchId, PlayerId, SeatId, ServerId};
 use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::properties::Properties;
 use sortie_gateway::{GameFleet, GatewayOptions, NameService};
 use sortie_tokens::{Dialect, Token};
 
-use crate::harness::{Chunks, Script, World, arena, check, fleet_id, opened, options, seat_of, within};
+use crate::harness::{
+    Chunks, Events, Script, World, arena, check, fleet_id, opened, options, seat_of, within,
+};
 use crate::queues::queues;
 use crate::websocket::{hear_until, say};
 
@@ -369,6 +372,77 @@ async fn a_name_that_leads_nowhere_takes_its_match_out_and_another_is_tried() {
     // Nor is anybody after.
     assert_eq!(world.join().await["link"], "127.0.0.1:7002");
     assert!(!world.gateway.stats().failed.contains_key("no_address"));
+}
+
+/// Lets the time pass for which the fleet backs off, whenever a server turns out to be unreachable: this many times.
+async fn past_backoffs(world: &World, events: &mut Events, times: usize) {
+    let unreachable = |event: &Event| match event {
+        Event::ServerGone { cause, .. } => (cause.name() == "unreachable").then_some(()),
+        _ => None,
+    };
+    for _ in 0..times {
+        events.find(unreachable).await;
+        world.clock.advance(Duration::from_secs(61));
+    }
+}
+
+/// The connection details of six servers lead nowhere.
+fn six_bad(number: u16, _: &Offer) -> Connection {
+    crate::harness::details(if number <= 6 { "no-such-host.invalid:7777" } else { "127.0.0.1:7007" })
+}
+
+#[tokio::test]
+async fn many_unreachable_servers_in_a_row_do_not_end_a_wait() {
+    let script = Script { connection: six_bad, ..Script::default() };
+    let world = World::start(script, options(vec![arena(2)])).await;
+    let mut events = world.events();
+    let (answer, ()) = tokio::join!(world.join(), past_backoffs(&world, &mut events, 6));
+    assert_eq!(answer["link"], "127.0.0.1:7007");
+}
+
+#[tokio::test]
+async fn two_players_of_one_match_get_past_many_unreachable_servers() {
+    let script = Script { connection: six_bad, ..Script::default() };
+    let world = World::start(script, known(vec![arena(2)])).await;
+    let mut events = world.events();
+    let body = json!({});
+    let (ann, bob, ()) = tokio::join!(
+        ask(&world, "ann", &body),
+        ask(&world, "bob", &body),
+        past_backoffs(&world, &mut events, 6)
+    );
+    for token in [ann, bob] {
+        check(&world, &token, "127.0.0.1:7007").await;
+    }
+}
+
+#[tokio::test]
+async fn many_unreachable_servers_in_a_row_do_not_end_a_wait_in_a_queue() {
+    let script = Script { queues: Some(queues()), connection: six_bad, ..Script::default() };
+    let world = World::start(script, known(vec![arena(4)])).await;
+    let mut events = world.events();
+    let body = json!({"queue": "duel"});
+    let (ann, bob, ()) = tokio::join!(
+        ask(&world, "ann", &body),
+        ask(&world, "bob", &body),
+        past_backoffs(&world, &mut events, 6)
+    );
+    for token in [ann, bob] {
+        check(&world, &token, "127.0.0.1:7007").await;
+    }
+}
+
+#[tokio::test]
+async fn who_meets_only_unreachable_servers_hears_so_at_the_deadline() {
+    let connection = |_, _: &_| crate::harness::details("no-such-host.invalid:7777");
+    let options = GatewayOptions { wait_deadline: Duration::from_secs(2), ..options(vec![arena(2)]) };
+    let world = World::start(Script { connection, ..Script::default() }, options).await;
+    let mut events = world.events();
+    let (answer, ()) = tokio::join!(world.post("/wannaplay"), past_backoffs(&world, &mut events, 4));
+    assert_eq!(answer.status(), 502);
+    let said = answer.text().await.unwrap();
+    assert!(said.contains("connection details lead nowhere"), "{said}");
+    assert_eq!(world.gateway.stats().failed["no_address"], 1);
 }
 
 /// A name service that fails this often before it answers.

@@ -9,6 +9,7 @@
 //! | `placement` | which server may get which match, when servers are told to exit, lost answers |
 //! | `setup` | fleets and settings |
 //! | `steps` | full steps, and a log that refuses larger ones |
+//! | `pool` | a warm pool in a calm world, which has to stay full |
 //! | `places` | game servers that report free places, and the expected results |
 
 mod actors;
@@ -16,6 +17,7 @@ mod checks;
 mod placement;
 mod places;
 mod platform;
+mod pool;
 mod setup;
 mod steps;
 mod world;
@@ -96,5 +98,8 @@ impl std::error::Error for Failure {}
 /// # Errors
 /// The first invariant that did not hold.
 pub fn run(seed: u64, broken: Option<BrokenRule>) -> Result<Report, Failure> {
+    if let Some(Err((inputs, problem))) = pool::Pool::new(seed, broken).map(pool::Pool::run) {
+        return Err(Failure { machine: "broker", seed, inputs, problem });
+    }
     world::World::new(seed, broken).run()
 }

@@ -75,7 +75,8 @@ impl World {
         }
     }
 
-    /// A server of a warm pool that could still take a match is only retired for its age if enough others are idle.
+    /// A server of a warm pool that could still take a match is only retired for its age if enough others are idle, or
+    /// if its fleet has no room for the replacement and another one is idle.
     fn warm_problem(&self, new: &[Record<Event>]) -> Option<String> {
         let settings = self.broker.settings();
         let fleets = self.broker.fleets(None, usize::MAX).items;
@@ -87,17 +88,19 @@ impl World {
         if new.iter().any(takes_idle) {
             return None;
         }
-        let early = new.iter().find_map(|record| {
+        let mut early = new.iter().filter_map(|record| {
             let Event::ServerGone { server, .. } = &record.event else { return None };
             let order = self.broker.allocation_of(server)?;
             let view = fleets.iter().find(|view| view.fleet.id == order.fleet)?;
             let age = settings.last_pickup_age(Some(&view.fleet))?;
-            (record.time < order.ordered_at + age && !self.was_draining(server)).then_some(order)
-        })?;
-        let view = fleets.iter().find(|view| view.fleet.id == early.fleet)?;
-        let problem =
-            format!("3: fleet {} has {} idle servers after one was replaced", early.fleet, view.idle);
-        (view.idle < view.fleet.warm as usize).then_some(problem)
+            (record.time < order.ordered_at + age && !self.was_draining(server)).then_some(view)
+        });
+        let view = early.next()?;
+        let Fleet { id, warm, max, .. } = &view.fleet;
+        let is_full = view.live >= *max as usize && view.pending == 0;
+        let least = if is_full && early.next().is_none() { 1 } else { *warm as usize };
+        let problem = || format!("3: fleet {id} has {} idle servers after one was replaced", view.idle);
+        (view.idle < least).then(problem)
     }
 
     fn was_draining(&self, server: &ServerId) -> bool {

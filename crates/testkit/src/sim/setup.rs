@@ -48,7 +48,7 @@ impl World {
             })
         };
         let warm = self.rng.u32(0..3);
-        let max = warm + self.rng.u32(1..4);
+        let max = (warm + self.rng.u32(0..4)).max(1);
         let fleets = [
             fleet("a", "MatchProperties.map != 'desert'", max, warm, 0),
             fleet("b", "", self.rng.u32(1..4), 0, self.rng.i32(-1..2)),
