@@ -15,18 +15,18 @@
 //!
 //! Nothing here is durable: it depends on the time (windows widen), and is rebuilt from the state after a restart.
 
-use alloc::collections::{BTreeMap, BTreeSet, BinaryHeap, btree_map};
+use alloc::collections::{BTreeMap, BinaryHeap, btree_map};
 use alloc::sync::Arc;
 use alloc::vec::{self, Vec};
 use core::cmp::Reverse;
 
+use super::alarms::Alarms;
 use super::mixes::Mixes;
 use super::names::{Names, hash};
 use super::rules::{Profile, Ruleset};
 use super::settings::Queue;
 use super::slab::Slab;
 use crate::ids::{QueueId, RegionId};
-use crate::time::Timestamp;
 
 /// The cell of tickets whose first distance has relaxed; not the cell of any number.
 const RELAXED: i32 = i32::MAX;
@@ -94,7 +94,7 @@ pub(crate) struct Pools {
     pools: Slab<Pool>,
     by_key: Names,
     /// When tickets next demand less.
-    timers: BTreeSet<(Timestamp, u64)>,
+    pub(crate) alarms: Alarms,
     /// With a number that is unique to these rules, so that tickets under old and new rules are never in one pool.
     rulesets: BTreeMap<QueueId, (u32, Arc<Ruleset>)>,
     /// The last of these numbers.
@@ -137,24 +137,6 @@ impl Pools {
         self.slots.get(slot)
     }
 
-    pub(crate) fn next_timer(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| *at)
-    }
-
-    /// The place of a ticket that has begun to demand less by `now`.
-    pub(crate) fn take_due(&mut self, now: Timestamp) -> Option<u64> {
-        while let Some((at, place)) = self.timers.first().copied() {
-            if at > now {
-                return None;
-            }
-            self.timers.pop_first();
-            if self.by_place.contains_key(&place) {
-                return Some(place);
-            }
-        }
-        None
-    }
-
     /// Puts a ticket into its pools, or moves it if it was in others with its earlier demands.
     pub(crate) fn enter(&mut self, queue: &QueueId, profile: Profile) -> Option<Slot> {
         let (number, rules) = self.rulesets.get(queue)?;
@@ -173,7 +155,7 @@ impl Pools {
         let pools: Vec<u32> = keys.into_iter().map(|key| self.pool(key)).collect();
         let (place, size) = (profile.place, profile.size);
         if let Some(until) = profile.until {
-            self.timers.insert((until, place));
+            self.alarms.insert(queue, until, place);
         }
         let of = pools.clone();
         let slot = self.slots.insert(Waiting { queue: queue.clone(), profile, rules, cell, relaxed, pools });
@@ -196,10 +178,10 @@ impl Pools {
         let place = profile.place;
         if waiting.profile.until != profile.until {
             if let Some(until) = waiting.profile.until {
-                self.timers.remove(&(until, place));
+                self.alarms.remove(&waiting.queue, until, place);
             }
             if let Some(until) = profile.until {
-                self.timers.insert((until, place));
+                self.alarms.insert(&waiting.queue, until, place);
             }
         }
         let relaxed = is_relaxed(&waiting.rules, &profile);
@@ -279,7 +261,7 @@ impl Pools {
         let Some(slot) = self.by_place.remove(&place) else { return };
         let Some(waiting) = self.slots.remove(slot) else { return };
         if let Some(until) = waiting.profile.until {
-            self.timers.remove(&(until, place));
+            self.alarms.remove(&waiting.queue, until, place);
         }
         for number in waiting.pools {
             self.spots.remove(&(number, waiting.cell, waiting.profile.size, place));

@@ -212,7 +212,7 @@ async fn a_queue_has_so_many_calls_at_a_time_and_so_many_that_wait() {
 fn validated(on_failure: OnFailure, queues: &[&str]) -> Settings {
     let queues: Vec<(&str, Queue)> = queues.iter().map(|id| (*id, duel())).collect();
     let about = HookPoint::ValidateTicket;
-    let hook = OutsideHook { id: hook_id(), about, timeout: LONG, on_failure, interval: None };
+    let hook = OutsideHook { id: hook_id(), about, timeout: LONG, on_failure, interval: None, address: None };
     Settings { hooks: vec![Hook::Outside(hook)], ..settings(&queues) }
 }
 
