@@ -86,8 +86,14 @@ mod tests {
             alarms.insert(queue, at(time), place);
         }
         assert_eq!((alarms.next(), alarms.due(at(4)).count()), (Some(at(3)), 2));
-        assert_eq!((alarms.take(&a, at(2)), alarms.take(&a, at(4)), alarms.take(&a, at(4))), (None, Some(2), None));
-        assert_eq!((alarms.next(), alarms.is_due(&b, at(4)), alarms.is_due(&a, at(4))), (Some(at(4)), true, false));
+        assert_eq!(
+            (alarms.take(&a, at(2)), alarms.take(&a, at(4)), alarms.take(&a, at(4))),
+            (None, Some(2), None)
+        );
+        assert_eq!(
+            (alarms.next(), alarms.is_due(&b, at(4)), alarms.is_due(&a, at(4))),
+            (Some(at(4)), true, false)
+        );
         alarms.remove(&b, at(4), 3);
         assert_eq!(alarms.next(), Some(at(5)));
         alarms.remove(&a, at(5), 1);

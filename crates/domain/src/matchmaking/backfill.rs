@@ -233,7 +233,8 @@ impl Turn<'_> {
             let due = &mut self.maker.beside.due;
             let last = due.offers_swept.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
             let mut next = due.offer_sweeps.range((last, Bound::Unbounded)).chain(&due.offer_sweeps);
-            let Some((queue, after)) = next.next().map(|(queue, after)| (queue.clone(), after.clone())) else {
+            let Some((queue, after)) = next.next().map(|(queue, after)| (queue.clone(), after.clone()))
+            else {
                 break;
             };
             due.offers_swept = Some(queue.clone());

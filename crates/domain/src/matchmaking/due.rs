@@ -129,7 +129,8 @@ impl Due {
     /// The cut search for an offer that is next in a queue.
     pub(crate) fn take_seeker(&mut self, queue: &QueueId) -> Option<(u64, Seek)> {
         let seekers = self.seekers.get_mut(queue)?;
-        let mut next = seekers.all.range((Bound::Excluded(seekers.last), Bound::Unbounded)).chain(&seekers.all);
+        let mut next =
+            seekers.all.range((Bound::Excluded(seekers.last), Bound::Unbounded)).chain(&seekers.all);
         let (place, _) = next.next()?;
         seekers.last = *place;
         let found = seekers.all.remove_entry(&seekers.last);

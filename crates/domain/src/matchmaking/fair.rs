@@ -117,7 +117,8 @@ mod tests {
         let mut work = BTreeMap::new();
         for _ in 0..100 {
             for queue in tick(&mut accounts, &[("dear", WORK_PER_TICK / 2), ("cheap", 1_000)]) {
-                *work.entry(queue.clone()).or_insert(0_u64) += if queue == id("dear") { 100_000 } else { 1_000 };
+                *work.entry(queue.clone()).or_insert(0_u64) +=
+                    if queue == id("dear") { 100_000 } else { 1_000 };
             }
         }
         let (dear, cheap) = (work[&id("dear")], work[&id("cheap")]);

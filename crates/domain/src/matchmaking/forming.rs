@@ -54,6 +54,8 @@ pub(crate) const BYTES_PER_COMPARISON: u64 = 16;
 pub const MAX_JUDGED_BYTES: usize = 16 * 1_024;
 /// The cost of a queue's turn, without what is done in it; in comparisons.
 const TURN_COST: u64 = 20;
+/// The cost of compiling a rule, and of a queue's rules without them; in comparisons.
+const RULE_COST: u64 = 300;
 /// Tickets that demand less and are noted in one turn of their queue.
 const WIDENED_AT_A_TURN: usize = 64;
 /// The work on a hook's answer in one turn of its queue, in comparisons.
@@ -176,6 +178,9 @@ impl Turn<'_> {
     /// returned or demands less, and one of its sweep.
     fn look_at_queue(&mut self, queue: &QueueId, most: u64) {
         self.work += TURN_COST;
+        if let Some(rules) = self.maker.beside.pools.uncompiled(queue) {
+            self.work += RULE_COST * (1 + rules as u64);
+        }
         if self.maker.beside.answers.contains_key(queue) {
             self.go_on_with_answer(queue, most.min(self.work + WORK_OF_ANSWER));
         }

@@ -160,9 +160,10 @@ fn compare<'a>(
     }
     let (ours, theirs) = (by_name(one), by_name(other));
     ours.len() == theirs.len()
-        && ours.iter().zip(&theirs).all(|((name, a), (of, b))| {
-            name == of && goes_on(a, b, &alloc::format!(".{name}"), path)
-        })
+        && ours
+            .iter()
+            .zip(&theirs)
+            .all(|((name, a), (of, b))| name == of && goes_on(a, b, &alloc::format!(".{name}"), path))
 }
 
 /// Whether two values, one of them in quotes, would be equal but for their types: `40` and `"40"`.
@@ -271,7 +272,11 @@ mod tests {
             (r#"[1.0, "2", 3]"#, "[1,2,3]", ("[1]", r#""2""#, "2")),
             (r#"{"b":{"c":["7"]},"a":1}"#, r#"{"a":1,"b":{"c":[7]}}"#, (".b.c[0]", r#""7""#, "7")),
             (&long, &long.replace("40", r#""40""#), (".level[1].min", "40", r#""40""#)),
-            ("76561197980428154", r#""76561197980428154""#, ("", "76561197980428154", r#""76561197980428154""#)),
+            (
+                "76561197980428154",
+                r#""76561197980428154""#,
+                ("", "76561197980428154", r#""76561197980428154""#),
+            ),
         ] {
             let (path, own, theirs) = at;
             assert_eq!(apart_by_type(one, other), Some((path.to_string(), own, theirs)), "{one} {other}");

@@ -289,10 +289,8 @@ struct Beside {
     formed_at: Timestamp,
     /// The last tick was not completed.
     carried: bool,
-    /// The last queue whose deadlines were processed.
-    fired: Option<QueueId>,
-    /// The next tick begins with tickets of clients that are gone.
-    abandoned_first: bool,
+    /// Whose deadlines were last processed.
+    fired: Option<timers::Due>,
     rounds: Rounds,
     /// Connection details of matches whose players still have other tickets to be cancelled. After a restart, the
     /// broker sends them again; those of matches without a server are found again.
@@ -413,7 +411,7 @@ impl Matchmaker {
     /// Applies the rules in force. Tickets that must be looked at again because of them are left to ticks: with many
     /// waiting tickets, it is more than one step may do.
     fn take_over_rules(&mut self) {
-        self.beside.verdicts.clear();
+        self.beside.verdicts.forget_all();
         for queue in self.beside.pools.configure(self.state.queues()) {
             self.beside.unfinished.forget(&queue);
             if self.state.index.lines.contains_key(&queue) {

@@ -18,6 +18,7 @@
 use alloc::collections::{BTreeMap, BinaryHeap, btree_map};
 use alloc::sync::Arc;
 use alloc::vec::{self, Vec};
+use core::cell::{OnceCell, RefCell};
 use core::cmp::Reverse;
 
 use super::alarms::Alarms;
@@ -95,15 +96,22 @@ pub(crate) struct Pools {
     by_key: Names,
     /// When tickets next demand less.
     pub(crate) alarms: Alarms,
-    /// With a number that is unique to these rules, so that tickets under old and new rules are never in one pool.
-    rulesets: BTreeMap<QueueId, (u32, Arc<Ruleset>)>,
+    rulesets: BTreeMap<QueueId, Rules>,
     /// The last of these numbers.
     numbered: u32,
-    mixes: Mixes,
+    mixes: RefCell<Mixes>,
+}
+
+/// The rules of a queue.
+struct Rules {
+    /// Unique to these rules, so that tickets under old and new rules are never in one pool.
+    number: u32,
+    queue: Queue,
+    compiled: OnceCell<Arc<Ruleset>>,
 }
 
 impl Pools {
-    /// Compiles the rules of changed queues, and returns these queues. Their tickets keep the old rules until they
+    /// Replaces the rules of changed queues, and returns these queues. Their tickets keep the old rules until they
     /// enter again.
     pub(crate) fn configure<'a>(
         &mut self,
@@ -112,21 +120,31 @@ impl Pools {
         let mut before = core::mem::take(&mut self.rulesets);
         let mut changed = Vec::new();
         for (id, queue) in queues {
-            let same = before.remove(id).filter(|(_, rules)| rules.queue == *queue);
+            let same = before.remove(id).filter(|known| known.queue == *queue);
             let rules = same.unwrap_or_else(|| {
                 changed.push(id.clone());
                 self.numbered = self.numbered.wrapping_add(1);
-                (self.numbered, Arc::new(Ruleset::new(queue, &mut self.mixes)))
+                Rules { number: self.numbered, queue: queue.clone(), compiled: OnceCell::new() }
             });
             self.rulesets.insert(id.clone(), rules);
         }
         drop(before);
-        self.mixes.forget_unused();
+        self.mixes.get_mut().forget_unused();
         changed
     }
 
+    /// The rules of a queue, compiled when they are first needed: those of a thousand queues take longer than a step
+    /// may.
     pub(crate) fn rules(&self, queue: &QueueId) -> Option<&Arc<Ruleset>> {
-        self.rulesets.get(queue).map(|(_, rules)| rules)
+        let rules = self.rulesets.get(queue)?;
+        let compile = || Arc::new(Ruleset::new(&rules.queue, &mut self.mixes.borrow_mut()));
+        Some(rules.compiled.get_or_init(compile))
+    }
+
+    /// How many rules of a queue have yet to be compiled; `None` if they are compiled.
+    pub(crate) fn uncompiled(&self, queue: &QueueId) -> Option<usize> {
+        let rules = self.rulesets.get(queue).filter(|rules| rules.compiled.get().is_none())?;
+        Some(rules.queue.rules.len())
     }
 
     pub(crate) fn slot(&self, place: u64) -> Option<Slot> {
@@ -139,8 +157,8 @@ impl Pools {
 
     /// Puts a ticket into its pools, or moves it if it was in others with its earlier demands.
     pub(crate) fn enter(&mut self, queue: &QueueId, profile: Profile) -> Option<Slot> {
-        let (number, rules) = self.rulesets.get(queue)?;
-        let (number, rules) = (*number, Arc::clone(rules));
+        let rules = Arc::clone(self.rules(queue)?);
+        let number = self.rulesets.get(queue)?.number;
         let lies_there =
             |waiting: &Waiting| Arc::ptr_eq(&waiting.rules, &rules) && waiting.profile.lies_where(&profile);
         if let Some(slot) = self.slot(profile.place)
@@ -208,7 +226,7 @@ impl Pools {
 
     /// The rules of a queue, with their number.
     pub(crate) fn numbered_rules(&self, queue: &QueueId) -> Option<(u32, &Ruleset)> {
-        self.rulesets.get(queue).map(|(number, rules)| (*number, &**rules))
+        Some((self.rulesets.get(queue)?.number, self.rules(queue)?))
     }
 
     /// The cells of a pool from `low` to `high` that have tickets of at most `largest` players, each with a size.

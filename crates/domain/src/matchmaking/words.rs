@@ -129,7 +129,9 @@ pub fn of_ignored(ignored: &IgnoredMatches, with_problem: bool) -> String {
     let IgnoredMatches { hook, count, first, .. } = ignored;
     let matches = if *count == 1 { "1 match was".to_string() } else { format!("{count} matches were") };
     let problem = if with_problem { format!(": {first}") } else { String::new() };
-    format!("In an answer of the hook `{hook}`, which forms the matches of the queue, {matches} ignored{problem}.")
+    format!(
+        "In an answer of the hook `{hook}`, which forms the matches of the queue, {matches} ignored{problem}."
+    )
 }
 
 /// Why a ticket failed, in a sentence.

@@ -250,7 +250,8 @@ impl Evaluation<'_> {
                 }
             }
             ("sort" | "max" | "min", [list]) => {
-                if let Some(items) = list.as_array().filter(|items| items.iter().all(|item| numbers::is_number(item)))
+                if let Some(items) =
+                    list.as_array().filter(|items| items.iter().all(|item| numbers::is_number(item)))
                 {
                     return self.by_order(name, items);
                 }

@@ -195,9 +195,17 @@ mod tests {
             assert_eq!(exactly(text), exact, "{text}");
             assert!(read(text).is_some(), "{text}");
         }
-        for text in
-            ["1e3", "0", "-0.0", "1.5", "9007199254740993", "0.1234567890123456789", "-9223372036854775808", "\"1e99\"", ""]
-        {
+        for text in [
+            "1e3",
+            "0",
+            "-0.0",
+            "1.5",
+            "9007199254740993",
+            "0.1234567890123456789",
+            "-9223372036854775808",
+            "\"1e99\"",
+            "",
+        ] {
             assert_eq!(exactly(text), text);
         }
         let deep = format!("{}1e30{}", "[".repeat(126), "]".repeat(126));
@@ -210,7 +218,14 @@ mod tests {
 
     #[test]
     fn long_numbers_are_ordered_by_their_digits() {
-        let ascending = ["-1e40", "-123456789012345678901", "18446744073709551617", "18446744073709551618", "1e20", "10001e16"];
+        let ascending = [
+            "-1e40",
+            "-123456789012345678901",
+            "18446744073709551617",
+            "18446744073709551618",
+            "1e20",
+            "10001e16",
+        ];
         let read = ascending.map(|text| read(text).unwrap());
         let longs: alloc::vec::Vec<_> = read.iter().map(|value| Long::of(value).unwrap()).collect();
         for pair in longs.windows(2) {

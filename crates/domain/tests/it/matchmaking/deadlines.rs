@@ -127,8 +127,7 @@ fn a_backlog_of_other_queues_delays_nobody_whose_demands_relax() {
 
 #[test]
 fn a_backlog_of_other_queues_keeps_nobody_out_of_a_match_of_the_waiting_tickets() {
-    let lobby =
-        Queue { teams: 0, players_per_team: 0, ticket_expiration: secs(2), ..Queue::default() };
+    let lobby = Queue { teams: 0, players_per_team: 0, ticket_expiration: secs(2), ..Queue::default() };
     let lobby = Queue { min_players_per_team: 1, expiration_action: ExpirationAction::Minimum, ..lobby };
     let mut table = with_backlogs(lobby);
     for who in ["ann", "bob", "eve"] {

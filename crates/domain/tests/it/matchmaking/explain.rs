@@ -131,7 +131,8 @@ fn values_within_values_that_differ_by_their_type_only_are_named() {
         let of = kept[rule].by_type.clone().expect("a hint");
         (of.property.to_string(), of.own.to_string(), of.theirs.to_string())
     };
-    let of = |property: &str, own: &str, theirs: &str| (property.to_owned(), own.to_owned(), theirs.to_owned());
+    let of =
+        |property: &str, own: &str, theirs: &str| (property.to_owned(), own.to_owned(), theirs.to_owned());
     assert_eq!(hint(&table, "me", 0), of("level", "[40]", r#"["40"]"#));
     assert_eq!(hint(&table, "me", 1), of("codes", "[1]", r#"["1"]"#));
     let object = |level: &str| format!(r#"{{"level":{{"name":"{long}","min":[{level}]}}}}"#);

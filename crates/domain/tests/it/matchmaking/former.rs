@@ -256,7 +256,11 @@ fn a_malformed_match_is_ignored_alone_and_remembered() {
     let said = "In an answer of the hook `f`, which forms the matches of the queue, 4 matches were ignored";
     assert_eq!(of_ignored(&explained, false), format!("{said}."));
     assert_eq!(of_ignored(&explained, true), format!("{said}: {}.", last.answer.first));
-    assert_eq!(table.maker.explain(&ticket_id("ann"), table.time()).unwrap().ignored, None, "it waits no more");
+    assert_eq!(
+        table.maker.explain(&ticket_id("ann"), table.time()).unwrap().ignored,
+        None,
+        "it waits no more"
+    );
     answer(&mut table, 2, Some(vec![Err("a\u{1b}[2J".to_owned())]));
     assert_eq!(fault(&table.maker).problem, "matches[0]: a\\u{1b}[2J");
     let last = fault(&table.maker);

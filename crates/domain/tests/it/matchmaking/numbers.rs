@@ -100,7 +100,8 @@ fn numbers_are_equal_when_their_values_are() {
 
 /// Whether an expression over two tickets holds; the first has waited longer.
 fn holds(expression: &str, one: &str, other: &str) -> bool {
-    let kind = RuleKind::Expression { expression: expression.into(), about: About::Pair, need: Need::Required };
+    let kind =
+        RuleKind::Expression { expression: expression.into(), about: About::Pair, need: Need::Required };
     matched(Rule::new("rule", kind), one, other)
 }
 
@@ -108,9 +109,12 @@ fn holds(expression: &str, one: &str, other: &str) -> bool {
 #[test]
 fn every_operator_and_function_compares_whole_numbers_by_their_digits() {
     const NEXT: &str = "123456789012345678901234567891";
-    for (less, more) in [("9007199254740992", "9007199254740993"), (LONG, NEXT), ("1", "1e30"), ("-1e30", "0.5")] {
+    for (less, more) in
+        [("9007199254740992", "9007199254740993"), (LONG, NEXT), ("1", "1e30"), ("-1e30", "0.5")]
+    {
         let holds = |expression: &str| {
-            let expression = expression.replace("LESS", &format!("`{less}`")).replace("MORE", &format!("`{more}`"));
+            let expression =
+                expression.replace("LESS", &format!("`{less}`")).replace("MORE", &format!("`{more}`"));
             holds(&expression.replace("MINE", "ticket.properties.code"), less, more)
         };
         for expression in [

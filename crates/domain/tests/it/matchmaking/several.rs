@@ -373,12 +373,8 @@ fn very_many_other_tickets_end_over_several_steps_before_the_players_can_connect
 /// The same for players who connect to one of them: nothing is submitted, and a restart loses nothing.
 #[test]
 fn very_many_other_tickets_of_a_match_without_a_server_end_over_several_steps() {
-    let queue = |size, hooks| Queue {
-        players_per_team: size,
-        min_players_per_team: size,
-        hooks,
-        ..Queue::default()
-    };
+    let queue =
+        |size, hooks| Queue { players_per_team: size, min_players_per_team: size, hooks, ..Queue::default() };
     let hosted = vec![Hook::PeerToPeerHost("address".into())];
     let names = ["q", "r", "s", "t"];
     let all = names.map(|name| match name {

@@ -158,7 +158,14 @@ fn hook() -> impl Strategy<Value = Hook> {
     let points = vec![HookPoint::ValidateTicket, HookPoint::FormMatch, HookPoint::NewMatch];
     let failures = vec![OnFailure::Accept, OnFailure::Refuse];
     let outside = (hook_id(), select(points), duration(), select(failures), option::of(duration())).prop_map(
-        |(id, about, timeout, on_failure, interval)| OutsideHook { id, about, timeout, on_failure, interval, address: None },
+        |(id, about, timeout, on_failure, interval)| OutsideHook {
+            id,
+            about,
+            timeout,
+            on_failure,
+            interval,
+            address: None,
+        },
     );
     prop_oneof![
         btree_map(any::<u32>(), queue_id(), 0..MANY).prop_map(Hook::QueueByPartySize),
