@@ -14,7 +14,7 @@ use sortie_domain::matchmaking::model::{
 };
 use sortie_domain::matchmaking::order::UsedKey;
 use sortie_domain::matchmaking::settings::{
-    About, Backfill, ExpirationAction, Hook, HookAddress, HookPoint, Measure, Need, OnFailure, OutsideHook,
+    About, Backfill, ExpirationAction, Hook, HookPoint, Measure, Need, OnFailure, OutsideHook,
     Queue, Rule, RuleKind, Settings, WidenStep,
 };
 use sortie_domain::matchmaking::{Event, Snapshot};
@@ -61,13 +61,7 @@ fn outside(about: HookPoint) -> Hook {
         timeout: seconds(2),
         on_failure: OnFailure::Refuse,
         interval: None,
-        address: Some(HookAddress {
-            url: "https://hooks.example/bans".into(),
-            concurrency: 8,
-            breaker_failures: 5,
-            breaker_pause: seconds(10),
-            key_env: Some("BANS_KEY".into()),
-        }),
+        address: None,
     })
 }
 
