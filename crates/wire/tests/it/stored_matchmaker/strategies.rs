@@ -18,8 +18,8 @@ use sortie_domain::matchmaking::model::{
 };
 use sortie_domain::matchmaking::order::UsedKey;
 use sortie_domain::matchmaking::settings::{
-    About, Backfill, ExpirationAction, Hook, HookAddress, HookPoint, Measure, Need, OnFailure, OutsideHook, Queue, Rule,
-    RuleKind, Settings, WidenStep,
+    About, Backfill, ExpirationAction, Hook, HookAddress, HookPoint, Measure, Need, OnFailure, OutsideHook,
+    Queue, Rule, RuleKind, Settings, WidenStep,
 };
 use sortie_domain::matchmaking::{Event, Snapshot};
 use sortie_domain::properties::Properties;
