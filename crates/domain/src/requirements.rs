@@ -30,6 +30,7 @@ mod document;
 mod evaluation;
 mod meter;
 mod numbers;
+mod reading;
 
 pub(crate) use conjunction::{Conjunction, Path, Paths, key, path_of};
 pub use document::Document;
@@ -37,6 +38,7 @@ pub(crate) use document::Values;
 pub use meter::MAX_STEP_WORK;
 pub(crate) use meter::{STEP_WORK, Search};
 pub(crate) use numbers::{equal, whole};
+pub(crate) use reading::read;
 
 mod work;
 
@@ -363,7 +365,7 @@ pub(crate) fn parse(text: &str) -> Result<Option<Ast>, InvalidRequirements> {
         return Ok(None);
     }
     limit(text)?;
-    let ast = jmespath::parse(text).map_err(|error| {
+    let ast = jmespath::parse(&reading::exact_literals(text)).map_err(|error| {
         let problem = match error.reason {
             ErrorReason::Parse(problem) => problem,
             ErrorReason::Runtime(problem) => problem.to_string(),

@@ -54,5 +54,5 @@ pub(crate) fn spec(queue: QueueId, players: Vec<Player>) -> TicketSpec {
 pub(crate) fn former() -> Result<Hook, BadId> {
     let (id, about) = (HookId::new("former")?, HookPoint::FormMatch);
     let (timeout, on_failure) = (Duration::from_secs(600), OnFailure::Refuse);
-    Ok(Hook::Outside(OutsideHook { id, about, timeout, on_failure, interval: None }))
+    Ok(Hook::Outside(OutsideHook { id, about, timeout, on_failure, interval: None, address: None }))
 }

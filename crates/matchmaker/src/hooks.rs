@@ -19,7 +19,7 @@ mod answers;
 mod breaker;
 mod call;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -29,6 +29,7 @@ use serde_json::Value;
 use sortie_domain::ids::{HookId, MatchId, QueueId, TicketId};
 use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::matchmaking::model::{Named, TicketSpec};
+use sortie_domain::matchmaking::settings::HookAddress;
 use sortie_domain::matchmaking::{FormedMatch, MatchVerdict, TicketVerdict};
 use sortie_tls::RootsError;
 use sortie_wire::documents::{self, MatchDocument, TicketDocument};
@@ -53,6 +54,23 @@ pub struct HookOptions {
     pub breaker_pause: Duration,
     /// Sent as `authorization: Bearer …`.
     pub key: Option<Zeroizing<String>>,
+}
+
+impl HookOptions {
+    /// The options of a hook that is not configured any more, as the matchmaker's log has them.
+    ///
+    /// # Errors
+    /// The environment variable with its key is not set.
+    pub(crate) fn stored(timeout: Duration, address: HookAddress) -> Result<Self, String> {
+        let HookAddress { url, concurrency, breaker_failures, breaker_pause, key_env } = address;
+        let key = key_env.map(|name| {
+            let key = std::env::var(&*name).map(Zeroizing::new);
+            key.map_err(|_| format!("its key is in the environment variable {name}, which is not set"))
+        });
+        let (url, key) = (url.into(), key.transpose()?);
+        let concurrency = concurrency as usize;
+        Ok(Self { url, timeout, concurrency, breaker_failures, breaker_pause, key })
+    }
 }
 
 impl fmt::Debug for HookOptions {
@@ -145,12 +163,18 @@ struct Question<'a> {
     teams: Option<Value>,
 }
 
-/// All configured hooks.
+/// All configured hooks, and those that only queues have which are no longer configured.
 pub struct Hooks {
     clients: BTreeMap<Key, Arc<Client>>,
-    /// By queue and hook, created at a queue's first call. At most as many as the configuration has of both.
+    /// By queue and hook, created at a queue's first call. At most as many as the configuration has of both, and
+    /// [`MAX_LEARNED`].
     lanes: Mutex<BTreeMap<(QueueId, HookId), Arc<Lane>>>,
+    /// Those of hooks that are not configured.
+    learned: Mutex<BTreeSet<(QueueId, HookId)>>,
 }
+
+/// Maximum number of hooks of removed queues that are kept; beyond that all are forgotten, and learned again.
+const MAX_LEARNED: usize = 1_024;
 
 impl Hooks {
     /// Hooks of all queues are under `None`, those of one queue under its name.
@@ -162,7 +186,31 @@ impl Hooks {
             let client = Client::new(&key.1, options)?;
             Ok((key, Arc::new(client)))
         });
-        Ok(Self { clients: clients.collect::<Result<_, _>>()?, lanes: Mutex::default() })
+        let (lanes, learned) = (Mutex::default(), Mutex::default());
+        Ok(Self { clients: clients.collect::<Result<_, _>>()?, lanes, learned })
+    }
+
+    /// Whether a hook can be called for a queue.
+    #[must_use]
+    pub fn knows(&self, queue: &QueueId, hook: &HookId) -> bool {
+        self.lane(queue, hook).is_some()
+    }
+
+    /// From now on a hook that is not configured can be called for a queue, which was removed and keeps its hooks.
+    ///
+    /// # Errors
+    /// [`BadHookOptions`]
+    pub fn learn(&self, queue: &QueueId, hook: &HookId, options: HookOptions) -> Result<(), BadHookOptions> {
+        let client = Arc::new(Client::new(hook, options)?);
+        let (mut lanes, mut learned) =
+            (self.lanes(), self.learned.lock().unwrap_or_else(PoisonError::into_inner));
+        if learned.len() >= MAX_LEARNED {
+            core::mem::take(&mut *learned).iter().for_each(|key| drop(lanes.remove(key)));
+        }
+        let key = (queue.clone(), hook.clone());
+        learned.insert(key.clone());
+        lanes.entry(key).or_insert_with(|| Arc::new(Lane::new(format!("{hook} of queue {queue}"), client)));
+        Ok(())
     }
 
     /// A hook's verdict about a ticket.
@@ -239,11 +287,15 @@ impl Hooks {
 
     /// The queue's own hook of this name, or the one of all queues.
     fn lane(&self, queue: &QueueId, hook: &HookId) -> Option<Arc<Lane>> {
+        let mut lanes = self.lanes();
+        let key = (queue.clone(), hook.clone());
+        if let Some(known) = lanes.get(&key) {
+            return Some(Arc::clone(known));
+        }
         let own = self.clients.get(&(Some(queue.clone()), hook.clone()));
         let client = own.or_else(|| self.clients.get(&(None, hook.clone())))?;
-        let mut lanes = self.lanes();
         let new = || Arc::new(Lane::new(format!("{hook} of queue {queue}"), Arc::clone(client)));
-        Some(Arc::clone(lanes.entry((queue.clone(), hook.clone())).or_insert_with(new)))
+        Some(Arc::clone(lanes.entry(key).or_insert_with(new)))
     }
 
     fn lanes(&self) -> MutexGuard<'_, BTreeMap<(QueueId, HookId), Arc<Lane>>> {

@@ -11,7 +11,7 @@ use sortie_domain::matchmaking::{Command, Effect, Matchmaker, TicketVerdict};
 use sortie_engine::{CallError, Handle, Performer, Retry};
 use tokio::sync::Semaphore;
 
-use crate::hooks::Hooks;
+use crate::hooks::{HookOptions, Hooks};
 use crate::seats::Seats;
 
 /// Performs the matchmaker's effects: matches go to the broker, questions to hooks.
@@ -51,9 +51,32 @@ impl Work {
         let matches = if tickets.is_empty() {
             Some(Vec::new())
         } else {
+            self.know(&queue, hook).await?;
             self.hooks.form_matches(&queue, hook, round, &tickets).await.ok()
         };
         Ok(Some(Command::MatchesFormed { queue, round, matches }))
+    }
+
+    /// Lets a hook be called that is not configured any more: the hook of a removed queue, whose tickets keep it.
+    async fn know(&self, queue: &QueueId, hook: &HookId) -> Result<(), Retry> {
+        if self.hooks.knows(queue, hook) {
+            return Ok(());
+        }
+        let maker = self.maker.get().ok_or_else(|| Retry::because("the matchmaker is not connected yet"))?;
+        let (of, id) = (queue.clone(), hook.clone());
+        let found = maker.query(move |maker| maker.hook(&of, &id).cloned()).await;
+        let found = found.map_err(|why| Retry::because(why.to_string()))?;
+        let Some((timeout, address)) = found.and_then(|hook| Some((hook.timeout, hook.address?))) else {
+            return Ok(());
+        };
+        let learned = HookOptions::stored(timeout, address).and_then(|options| {
+            let learned = self.hooks.learn(queue, hook, options);
+            learned.map_err(|why| why.to_string())
+        });
+        if let Err(problem) = learned {
+            tracing::warn!(%queue, %hook, %problem, "a hook of a removed queue cannot be called; its default applies");
+        }
+        Ok(())
     }
 
     async fn submit(&self, match_id: MatchId, spec: MatchSpec) -> Result<Command, Retry> {
@@ -109,11 +132,13 @@ impl Performer<Matchmaker> for Work {
     async fn perform(&self, effect: Effect) -> Result<Option<Command>, Retry> {
         let outcome = match effect {
             Effect::ValidateTicket { hook, ticket, queue, spec } => {
+                self.know(&queue, &hook).await?;
                 let outcome = self.hooks.validate_ticket(&queue, &hook, &ticket, &spec).await;
                 Command::TicketValidated { ticket, hook, outcome: outcome.unwrap_or(TicketVerdict::Failed) }
             }
             Effect::FormMatches { hook, queue, round } => return self.form(&hook, queue, round).await,
             Effect::CheckMatch { hook, match_id, queue, teams, spec } => {
+                self.know(&queue, &hook).await?;
                 let outcome = self.hooks.check_match(&queue, &hook, &match_id, &teams, &spec).await;
                 let outcome = outcome.unwrap_or(sortie_domain::matchmaking::MatchVerdict::Failed);
                 Command::MatchChecked { match_id, hook, outcome }

@@ -11,9 +11,11 @@ use sortie_domain::broker::{self, Broker};
 use sortie_domain::ids::MatchId;
 use sortie_domain::matchmaking::model::{FailCause, LostMatch, Status};
 use sortie_domain::matchmaking::words::{
-    FINDING_SERVER, ON_HOLD, of_failure, of_requeues, of_rule, of_sizes,
+    FINDING_SERVER, ON_HOLD, of_failure, of_ignored, of_requeues, of_rule, of_sizes,
 };
-use sortie_domain::matchmaking::{ByType, ExpectedWait, Explanation, Failure, KeptOut, Refusal, SizeGap};
+use sortie_domain::matchmaking::{
+    ByType, ExpectedWait, Explanation, Failure, IgnoredMatches, KeptOut, Refusal, SizeGap,
+};
 
 use super::ticket_view::{STATES, state_name};
 use super::tickets::ticket_id;
@@ -41,7 +43,7 @@ pub(super) async fn explain(
             Some(match_id) => api.query(move |broker| AtBroker::of(broker, &match_id, sees_all)).await?,
             None => None,
         };
-        Ok((StatusCode::OK, ExplanationView::new(state, told, at_broker)))
+        Ok((StatusCode::OK, ExplanationView::new(state, told, at_broker, sees_all)))
     };
     answer(explain.await)
 }
@@ -117,6 +119,9 @@ pub(super) struct ExplanationView {
     /// The last match from which it was requeued.
     #[serde(skip_serializing_if = "Option::is_none")]
     lost: Option<LostView>,
+    /// Matches that were ignored in an answer of the hook that forms the queue's matches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ignored_matches: Option<IgnoredView>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<FailureView>,
@@ -195,6 +200,23 @@ struct FailureView {
     match_id: Option<String>,
 }
 
+/// Matches of a hook that were ignored, each on its own.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "IgnoredMatches")]
+struct IgnoredView {
+    hook: String,
+    /// When the last one was ignored.
+    #[schemars(extend("format" = "date-time"))]
+    at: String,
+    /// How many of the last answer with such matches were ignored.
+    count: usize,
+    /// The problem with the first of these. Players do not see it, because it may name other tickets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first: Option<String>,
+    /// How many were ignored since the process began.
+    total: u64,
+}
+
 /// A match for which no server was available.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "LostMatch")]
@@ -224,8 +246,9 @@ struct ExpectedView {
 }
 
 impl ExplanationView {
-    fn new(state: &'static str, told: Explanation, at_broker: Option<AtBroker>) -> Self {
-        let (summary, sentences) = (summary(state, &told, at_broker.as_ref()), sentences(&told, at_broker));
+    fn new(state: &'static str, told: Explanation, at_broker: Option<AtBroker>, sees_all: bool) -> Self {
+        let summary = summary(state, &told, at_broker.as_ref());
+        let sentences = sentences(&told, at_broker, sees_all);
         let kept_out = told.kept_out.into_iter();
         Self {
             ticket_id: told.ticket.to_string(),
@@ -254,6 +277,7 @@ impl ExplanationView {
             match_id: told.match_id.map(|id| id.to_string()),
             requeues: told.requeues,
             lost: told.lost.as_deref().map(LostView::from),
+            ignored_matches: told.ignored.map(|ignored| IgnoredView::new(ignored, sees_all)),
             failure: told.failure.map(FailureView::from),
             widens_at: told.widens_at.map(rfc3339),
             expires_at: told.expires_at.map(rfc3339),
@@ -288,6 +312,14 @@ impl From<SizeGap> for SizeGapView {
             waiting: sizes(gap.sizes),
             missing: sizes(gap.missing),
         }
+    }
+}
+
+impl IgnoredView {
+    fn new(ignored: IgnoredMatches, sees_all: bool) -> Self {
+        let IgnoredMatches { hook, at, count, first, total } = ignored;
+        let first = sees_all.then_some(first);
+        Self { hook: hook.to_string(), at: rfc3339(at), count, first, total }
     }
 }
 
@@ -330,11 +362,12 @@ fn summary(state: &str, told: &Explanation, at_broker: Option<&AtBroker>) -> Str
 }
 
 /// What a ticket waits for, or why it failed.
-fn sentences(told: &Explanation, at_broker: Option<AtBroker>) -> Vec<String> {
+fn sentences(told: &Explanation, at_broker: Option<AtBroker>, sees_all: bool) -> Vec<String> {
     let mut sentences = match told.ahead {
         Some(_) => waiting(told),
         None => Vec::new(),
     };
+    sentences.extend(told.ignored.as_ref().map(|ignored| of_ignored(ignored, sees_all)));
     if told.requeues > 0 && told.failure.is_none() {
         sentences.push(of_requeues(told.requeues, told.lost.as_deref()));
     }

@@ -27,6 +27,7 @@ async fn site() -> Server {
         timeout,
         on_failure: OnFailure::Refuse,
         interval: None,
+        address: None,
     };
     let free = Queue { players_per_team: 1, min_players_per_team: 1, max_requeues: 0, ..Queue::default() };
     let duel = Queue { hooks: vec![Hook::Outside(referee)], ..free.clone() };

@@ -32,6 +32,7 @@ pub(crate) async fn site(rights: PlayerRights) -> Server {
         timeout: Duration::from_secs(20),
         on_failure: OnFailure::Refuse,
         interval: None,
+        address: None,
     };
     let hooks = vec![Hook::PartyMembership, Hook::Outside(friends)];
     let checked = Queue { hooks, ..pair.clone() };

@@ -14,7 +14,14 @@ use crate::harness::{Server, soon};
 
 fn hook(id: &str, about: HookPoint) -> Hook {
     let (id, timeout) = (HookId::new(id).unwrap(), Duration::from_secs(5));
-    Hook::Outside(OutsideHook { id, about, timeout, on_failure: OnFailure::Refuse, interval: None })
+    Hook::Outside(OutsideHook {
+        id,
+        about,
+        timeout,
+        on_failure: OnFailure::Refuse,
+        interval: None,
+        address: None,
+    })
 }
 
 async fn with(queue: Queue) -> Server {

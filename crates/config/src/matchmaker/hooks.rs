@@ -8,7 +8,7 @@ use sortie_config_file::kind_of;
 use sortie_domain::ids::{HookId, QueueId};
 use sortie_domain::matchmaking::model::MAX_TICKET_PLAYERS;
 use sortie_domain::matchmaking::settings::{
-    Hook, HookPoint, MAX_HOOKS, MIN_FORM_INTERVAL, OnFailure, OutsideHook,
+    Hook, HookAddress, HookPoint, MAX_HOOKS, MIN_FORM_INTERVAL, OnFailure, OutsideHook,
 };
 
 use super::queues::one_of;
@@ -228,21 +228,25 @@ fn hook(section: &Section<'_>, queues: &[&str], of_queue: bool) -> Option<(Hook,
             if url == Some(None) {
                 missing("url").unwrap_or(());
             }
-            let hook = OutsideHook {
-                id: id??,
-                about,
-                timeout: timeout?,
-                on_failure: on_failure?,
-                interval: interval?,
-            };
+            let id = id??;
             let key = key?;
             let url = url??;
+            let address = HookAddress {
+                url: url.as_str().into(),
+                concurrency: concurrency?,
+                breaker_failures: breaker_failures?,
+                breaker_pause: breaker_pause?,
+                key_env: key.as_ref().map(|key| key.variable.as_str().into()),
+            };
+            let (timeout, on_failure, interval) = (timeout?, on_failure?, interval?);
+            let address = Some(address);
+            let hook = OutsideHook { id, about, timeout, on_failure, interval, address };
             if key.is_some() && parse::is_open_to_others(&url) {
                 section.warn("url", "is not https: anyone between here and there can read the key");
             }
             let place = HookConfig {
                 url,
-                timeout: timeout?,
+                timeout,
                 concurrency: concurrency?,
                 breaker_failures: breaker_failures?,
                 breaker_pause: breaker_pause?,

@@ -36,10 +36,10 @@ const OFFERS_AT_A_TIME: usize = 64;
 const FEW_OFFERS: usize = 2;
 /// Maximum cost of one ticket's search for an offer in a tick; then others have their turn.
 const WORK_PER_LOOK: u64 = WORK_PER_TICK / 8;
-/// Maximum number of cut searches for offers that continue in one tick.
-const SEEKERS_PER_TICK: usize = 1_024;
-/// Maximum number of offers that one tick looks at.
+/// Maximum number of offers that one tick marks as due when all offers of a queue are.
 const OFFERS_PER_TICK: usize = 1_024;
+/// Those of one queue that are marked before the next queue has its turn.
+const OFFERS_AT_A_TURN: usize = 64;
 /// Maximum number of players of a match with free seats: those that its order names, and the maximum number of seats.
 pub const MAX_OFFER_PLAYERS: usize = MAX_PLAYERS + MAX_CAPACITY as usize;
 
@@ -115,7 +115,9 @@ impl Turn<'_> {
     /// Gives a waiting ticket seats of the oldest suitable offer. A search that was cut is not restarted: it resumes
     /// where it was cut, and another one follows it.
     pub(super) fn take_seats(&mut self, slot: Slot, place: u64) -> Sought {
-        if let Some(seek) = self.maker.beside.due.seekers.get_mut(&place) {
+        let beside = &mut self.maker.beside;
+        let queue = beside.pools.get(slot).map(|waiting| &waiting.queue);
+        if let Some(seek) = queue.and_then(|queue| beside.due.seeker(queue, place)) {
             seek.again = true;
             return Sought::Cut;
         }
@@ -135,7 +137,7 @@ impl Turn<'_> {
             let offers = self.suitable(slot, &queue, after);
             for (offer, match_id) in &offers {
                 if !self.has_room(WORK_PER_TICK.min(until)) {
-                    self.maker.beside.due.seekers.insert(place, Seek { after, again: false });
+                    self.maker.beside.due.note_seeker(&queue, place, Seek { after, again: false });
                     return Sought::Cut;
                 }
                 if self.give_seats(slot, &id, match_id) {
@@ -162,62 +164,94 @@ impl Turn<'_> {
         found
     }
 
-    /// Continues searches for offers that were cut, each where it stopped.
-    pub(super) fn seek_on(&mut self, most: u64) {
+    /// Compares due offers of queues that take seats before new matches with waiting tickets; queues take turns.
+    pub(super) fn look_at_first_offers(&mut self, most: u64) {
         let due = &self.maker.beside.due;
-        let behind = due.seekers.range((Bound::Excluded(due.sought), Bound::Unbounded)).chain(&due.seekers);
-        let places: Vec<u64> = behind.map(|(place, _)| *place).take(SEEKERS_PER_TICK).collect();
-        for place in places {
-            if !self.has_room(most) {
-                break;
+        let mut line = due.seated_first.line_up(due.queues_of_first_seats());
+        while self.has_room(most) {
+            let Some(next) = line.next() else { break };
+            let before = self.work;
+            let has_more = self.look_at_offer(Backfill::First, &next.1, most);
+            line.served(next, self.work - before, has_more);
+        }
+        self.maker.beside.due.seated_first.settle(line);
+    }
+
+    /// The same for other queues; and tickets without a new match take free seats. In each turn of a queue a search for
+    /// an offer continues; and its offers come before its tickets, because they go to the oldest.
+    pub(super) fn fill_last_seats(&mut self, most: u64) {
+        let due = &self.maker.beside.due;
+        let mut line = due.seated_last.line_up(due.queues_of_last_seats());
+        while self.has_room(most) {
+            let Some(next) = line.next() else { break };
+            let (before, queue) = (self.work, &next.1);
+            self.seek_on(queue);
+            if !self.look_at_offer(Backfill::Last, queue, most)
+                && let Some(place) = self.maker.beside.due.take_unmatched(queue)
+                && let Some(slot) = self.maker.beside.pools.slot(place)
+            {
+                self.take_seats(slot, place);
             }
-            let Some(seek) = self.maker.beside.due.seekers.remove(&place) else { continue };
-            self.maker.beside.due.sought = place;
-            let Some(slot) = self.maker.beside.pools.slot(place) else { continue };
-            match self.seek_seats(slot, place, seek.after) {
-                Sought::Taken => {}
-                Sought::Cut => {
-                    if let Some(cut) = self.maker.beside.due.seekers.get_mut(&place) {
-                        cut.again = seek.again;
-                    }
+            let has_more = self.maker.beside.due.has_last_seats_of(queue);
+            line.served(next, self.work - before, has_more);
+        }
+        self.maker.beside.due.seated_last.settle(line);
+    }
+
+    /// Continues a search for an offer that was cut, where it stopped.
+    fn seek_on(&mut self, queue: &QueueId) {
+        let Some((place, seek)) = self.maker.beside.due.take_seeker(queue) else { return };
+        let Some(slot) = self.maker.beside.pools.slot(place) else { return };
+        match self.seek_seats(slot, place, seek.after) {
+            Sought::Taken => {}
+            Sought::Cut => {
+                if let Some(cut) = self.maker.beside.due.seeker(queue, place) {
+                    cut.again = seek.again;
                 }
-                Sought::Nothing if seek.again => {
-                    self.maker.beside.due.seekers.insert(place, Seek { after: 0, again: false });
-                }
-                Sought::Nothing => self.has_found_no_seats(place, slot),
             }
+            Sought::Nothing if seek.again => {
+                self.maker.beside.due.note_seeker(queue, place, Seek { after: 0, again: false });
+            }
+            Sought::Nothing => self.has_found_no_seats(place, slot),
         }
     }
 
-    /// Compares some of the offers of queues that take seats at this time with waiting tickets, oldest first.
-    pub(super) fn look_at_offers(&mut self, when: Backfill, most: u64) {
-        for _ in 0..OFFERS_PER_TICK {
-            if !self.has_room(most) {
-                break;
-            }
-            let due = self.maker.beside.due.offers_of(when).pop_first();
-            let Some(((place, match_id), from)) = due else { break };
-            if let Some(looked) = self.look_for_takers(&match_id, from, most) {
-                self.maker.beside.due.offers_of(when).insert((place, match_id), looked);
-            }
+    /// Compares the oldest due offer of a queue that takes seats at this time with waiting tickets, oldest first;
+    /// returns whether there was one.
+    fn look_at_offer(&mut self, when: Backfill, queue: &QueueId, most: u64) -> bool {
+        let Some((offer, from)) = self.maker.beside.due.take_offer(when, queue) else { return false };
+        if let Some(looked) = self.look_for_takers(&offer.1, from, most) {
+            self.maker.beside.due.note_offer(when, queue, offer, looked);
         }
+        true
     }
 
-    /// If the rules of a queue or the process are new, all of its offers are due, some in each tick.
+    /// If the rules of a queue or the process are new, all of its offers are due, some in each tick; queues take turns.
     pub(super) fn sweep_offers(&mut self) {
         let mut left = OFFERS_PER_TICK;
         while left > 0 {
-            let Some((queue, after)) = self.maker.beside.due.offer_sweeps.pop_first() else { break };
+            let due = &mut self.maker.beside.due;
+            let last = due.offers_swept.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let mut next = due.offer_sweeps.range((last, Bound::Unbounded)).chain(&due.offer_sweeps);
+            let Some((queue, after)) = next.next().map(|(queue, after)| (queue.clone(), after.clone()))
+            else {
+                break;
+            };
+            due.offers_swept = Some(queue.clone());
             let open = self.state().index.open_offers.get(&queue);
             let after = after.map_or(Bound::Unbounded, Bound::Excluded);
             let behind = open.into_iter().flat_map(|open| open.range((after.as_ref(), Bound::Unbounded)));
-            let next: Vec<(u64, MatchId)> = behind.take(left).cloned().collect();
-            self.work += next.len() as u64;
-            let Some(last) = next.last() else { continue };
-            left -= next.len();
-            self.maker.beside.due.offer_sweeps.insert(queue.clone(), Some(last.clone()));
+            let next: Vec<(u64, MatchId)> = behind.take(left.min(OFFERS_AT_A_TURN)).cloned().collect();
+            self.work += 1 + next.len() as u64;
             let when = self.state().queue(&queue).map(|queue| queue.backfill).unwrap_or_default();
-            self.maker.beside.due.offers_of(when).extend(next.into_iter().map(|offer| (offer, 0)));
+            let due = &mut self.maker.beside.due;
+            let Some(last) = next.last() else {
+                due.offer_sweeps.remove(&queue);
+                continue;
+            };
+            left -= next.len();
+            due.offer_sweeps.insert(queue.clone(), Some(last.clone()));
+            next.into_iter().for_each(|offer| due.note_offer(when, &queue, offer, 0));
         }
     }
 

@@ -5,6 +5,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -13,6 +14,7 @@ use super::Matchmaker;
 use super::documents::Documents;
 use super::forming::BYTES_PER_COMPARISON;
 use super::gaps::{SizeGap, gap};
+use super::json::MAX_READ;
 use super::mixes::Mixes;
 use super::model::{CancelCause, FailCause, LostMatch, Status, Ticket, TicketEnd, TicketState};
 use super::rules::{Profile, Ruleset};
@@ -79,6 +81,8 @@ pub struct Explanation {
     pub on_hold: bool,
     /// The last match that it returned from because no server was found.
     pub lost: Option<Arc<LostMatch>>,
+    /// Matches of the hook that forms the queue's matches which were ignored; only while the ticket waits for that hook.
+    pub ignored: Option<IgnoredMatches>,
     /// Why it failed.
     pub failure: Option<Failure>,
     /// Who cancelled it.
@@ -144,6 +148,22 @@ pub struct ByType {
     pub theirs: Box<str>,
     /// The number of tickets that it keeps out.
     pub tickets: usize,
+}
+
+/// Matches that a hook has formed and that were ignored, each on its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IgnoredMatches {
+    /// The hook.
+    pub hook: HookId,
+    /// When the last one was ignored.
+    pub at: Timestamp,
+    /// How many of the last answer with such matches were ignored.
+    pub count: usize,
+    /// The problem with the first of these, with deceptive characters escaped. It may name other tickets, so it is not
+    /// for players.
+    pub first: String,
+    /// How many were ignored since the process began.
+    pub total: u64,
 }
 
 /// Why a ticket failed.
@@ -217,12 +237,25 @@ impl Matchmaker {
             requeues: ticket.requeues,
             on_hold: matches!(ticket.state, TicketState::OnHold { .. }),
             lost: ticket.lost.clone(),
+            ignored: queue.and_then(|queue| self.ignored(&ticket.queue, queue)),
             failure: failure(&ticket.state),
             cancelled: cancelled(&ticket.state),
             widens_at: None,
             expires_at,
             typical_wait: shares.map(|shares| (shares.p50, shares.p90)),
             expected_wait,
+        })
+    }
+
+    fn ignored(&self, id: &QueueId, queue: &Queue) -> Option<IgnoredMatches> {
+        let fault = self.last_fault(id)?;
+        queue.former().filter(|former| former.id == fault.hook)?;
+        Some(IgnoredMatches {
+            hook: fault.hook.clone(),
+            at: fault.at,
+            count: fault.answer.count,
+            first: fault.answer.first.clone(),
+            total: fault.ignored,
         })
     }
 
@@ -327,10 +360,12 @@ impl Seen {
         };
         let (tickets, by_type) = self.kept_out.entry(rule.name.clone()).or_default();
         *tickets += 1;
-        if between.is_some() {
+        if let Some(between) = between {
             let length = |of: &Profile| of.spec.properties.text().map_or(0, str::len) as u64;
+            // Values within values are read once for each level.
+            self.work += length(own).min(MAX_READ as u64) + length(other).min(MAX_READ as u64);
             self.work += (length(own) + length(other)) / BYTES_PER_COMPARISON;
-            match (rules.apart_by_type(own, other), by_type) {
+            match (rules.apart_by_type(between, own, other, MAX_SHOWN), by_type) {
                 (Some(_), Some(known)) => known.tickets += 1,
                 (Some((property, own, theirs)), by_type) if own.len().max(theirs.len()) <= MAX_SHOWN => {
                     let (own, theirs) = (own.into(), theirs.into());

@@ -4,23 +4,25 @@
 //! are offered; oldest first, so that no waiting ticket is passed over. The work of one tick is bounded; the rest is
 //! done in the next, in the same order.
 //!
+//! Queues take turns, by the work done for each of them (`fair`), so that no queue waits for the work of another one.
+//! Free seats are handled in the same way.
+//!
 //! If the rules of a queue or the process are new, a *sweep* looks at every waiting ticket of the queue one time: it is
-//! a place in the queue that advances with each tick. Queues are swept in turns, with half of each tick left for other
-//! work, so that neither a large queue nor new arrivals hold up the others.
+//! a place in the queue that advances with each of its turns, between tickets that are due anyway.
 //!
 //! A search that was cut continues in the next ticks. While there are such searches, they get a part of each tick, plus
 //! what is left over; each of them has at most one turn per tick. They do not make ticks follow one another without a
 //! pause, because some of them would take practically forever.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::ops::Bound;
 
-use super::backfill::{Seek, Sought};
+use super::backfill::Sought;
 use super::command::Refusal;
+use super::fair::Line;
 use super::hooks;
 use super::model::{FailCause, Named, Ticket, TicketSpec, TicketState};
 use super::pools::{Slot, Waiting};
@@ -34,16 +36,12 @@ use crate::time::Timestamp;
 
 /// The work of one tick, in comparisons of two numbers: a few milliseconds.
 pub const WORK_PER_TICK: u64 = 200_000;
-/// The part of it for sweeps, while there are any.
-const WORK_OF_SWEEPS: u64 = WORK_PER_TICK / 2;
 /// The part of it for searches that were cut, while there are any.
 const WORK_OF_UNFINISHED: u64 = WORK_PER_TICK / 4;
 /// Maximum number of older roots with continuing searches that are tried in place of a match's root.
 const MAX_OLDER: usize = 16;
 /// Minimum budget for which a search gets a turn.
 const MIN_TURN: u64 = COMPARISONS_PER_TURN / 8;
-/// Tickets of one queue that are swept before the next queue takes its turn.
-const SWEPT_AT_A_TURN: usize = 64;
 /// The cost of finding out what a ticket demands, in comparisons.
 const ENTER_COST: u64 = 300;
 /// The cost of adding it to one pool, in comparisons.
@@ -54,6 +52,14 @@ const FORM_COST: u64 = 1_500;
 pub(crate) const BYTES_PER_COMPARISON: u64 = 16;
 /// Maximum size of the properties of a ticket, including its players', that expressions look at; in bytes.
 pub const MAX_JUDGED_BYTES: usize = 16 * 1_024;
+/// The cost of a queue's turn, without what is done in it; in comparisons.
+const TURN_COST: u64 = 20;
+/// The cost of compiling a rule, and of a queue's rules without them; in comparisons.
+const RULE_COST: u64 = 300;
+/// Tickets that demand less and are noted in one turn of their queue.
+const WIDENED_AT_A_TURN: usize = 64;
+/// The work on a hook's answer in one turn of its queue, in comparisons.
+const WORK_OF_ANSWER: u64 = WORK_PER_TICK / 16;
 /// The cost of ending a ticket, in comparisons.
 const END_COST: u64 = 1_000;
 /// The part of a tick for free seats, while any are offered or looked for.
@@ -78,77 +84,19 @@ pub(super) fn judged_too_much(rules: &Ruleset, queue: &QueueId, bytes: usize) ->
     })
 }
 
-/// Offers by place, with the place of the ticket up to which they have been compared.
-pub(crate) type DueOffers = BTreeMap<(u64, MatchId), u64>;
-
-/// Volatile data: it is rebuilt from the state after a restart.
-#[derive(Default)]
-pub(crate) struct Due {
-    /// Tickets to be looked at, by place.
-    pub(crate) tickets: BTreeSet<u64>,
-    /// Those of them that are matched by the queue's own rules because the hook that forms its matches has failed.
-    pub(crate) by_rules: BTreeSet<u64>,
-    /// Offers of free seats by age, with the place up to which tickets have been compared with them: of queues that
-    /// take seats before new matches, and of others.
-    first_offers: DueOffers,
-    last_offers: DueOffers,
-    /// Queues all of whose offers are due, with the last one that was marked as due.
-    pub(crate) offer_sweeps: BTreeMap<QueueId, Option<(u64, MatchId)>>,
-    /// Tickets whose search for an offer was cut.
-    pub(crate) seekers: BTreeMap<u64, Seek>,
-    /// The one of them that last had its turn.
-    pub(crate) sought: u64,
-    /// Places of tickets without a match that may take free seats.
-    pub(crate) unmatched: BTreeSet<u64>,
-    /// Queues with news for the hook that forms their matches.
-    pub(crate) rounds: BTreeSet<QueueId>,
-    /// Queues with a sweep, with the place up to which it has come.
-    pub(crate) sweeps: BTreeMap<QueueId, u64>,
-    /// The queue that last had its turn.
-    swept: Option<QueueId>,
-}
-
-impl Due {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.tickets.is_empty() && !self.has_seats() && self.rounds.is_empty() && self.sweeps.is_empty()
-    }
-
-    /// Whether there is anything to do about free seats.
-    fn has_seats(&self) -> bool {
-        let no_offers = self.first_offers.is_empty() && self.last_offers.is_empty();
-        !(no_offers && self.offer_sweeps.is_empty() && self.seekers.is_empty() && self.unmatched.is_empty())
-    }
-
-    /// The due offers of queues that take seats at this time.
-    pub(crate) const fn offers_of(&mut self, when: Backfill) -> &mut DueOffers {
-        match when {
-            Backfill::First => &mut self.first_offers,
-            Backfill::Last | Backfill::Off => &mut self.last_offers,
-        }
-    }
-
-    /// The queue that is next, and where its sweep resumes.
-    fn next_sweep(&mut self) -> Option<(QueueId, u64)> {
-        let behind = self.swept.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut next = self.sweeps.range((behind, Bound::Unbounded)).chain(&self.sweeps);
-        let (queue, after) = next.next().map(|(queue, after)| (queue.clone(), *after))?;
-        self.swept = Some(queue.clone());
-        Some((queue, after))
-    }
-}
-
 impl Matchmaker {
     /// When matches are next formed; `None` if nothing has changed.
     pub(crate) fn forms_at(&self) -> Option<Timestamp> {
         let beside = &self.beside;
         if !beside.awake {
-            let work = !self.state.index.lines.is_empty() || !self.state.offers.is_empty();
+            let hosts = !self.state.formations.is_empty() && hooks::hosts_any(&self.state);
+            let work = !self.state.index.lines.is_empty() || !self.state.offers.is_empty() || hosts;
             return work.then_some(Timestamp::ZERO);
         }
         let next = beside.formed_at + self.state.settings.tick;
         let carried = (beside.carried || !beside.answers.is_empty()).then_some(beside.formed_at);
         let changed = (!beside.due.is_empty() || !beside.unfinished.is_empty()).then_some(next);
-        let widens = beside.pools.next_timer().map(|at| at.max(next));
+        let widens = beside.pools.alarms.next().map(|at| at.max(next));
         let asks = beside.rounds.next_timer().map(|at| at.max(next));
         [carried, changed, widens, asks].into_iter().flatten().min()
     }
@@ -164,35 +112,15 @@ impl Turn<'_> {
         self.maker.beside.carried = false;
         let of_unfinished = if self.maker.beside.unfinished.is_empty() { 0 } else { WORK_OF_UNFINISHED };
         let most = WORK_PER_TICK - of_unfinished;
-        let at_first = if self.maker.beside.due.sweeps.is_empty() { most } else { most - WORK_OF_SWEEPS };
-        while let Some(place) = self.maker.beside.pools.take_due(self.now) {
-            self.work += ENTER_COST / 4;
-            if !self.broken(BrokenRule::ForgetWidening) {
-                self.maker.beside.due.tickets.insert(place);
-            }
-            if !self.has_room(at_first) {
-                break;
-            }
-        }
-        self.take_answers(at_first);
         // Offered seats go to tickets that have been waiting, before new ones.
         self.sweep_offers();
-        self.look_at_offers(Backfill::First, WORK_OF_SEATS);
-        self.look_at_due(at_first);
-        self.sweep(most);
-        self.look_at_due(most);
+        self.look_at_first_offers(WORK_OF_SEATS);
+        self.look_at_queues(most);
         if self.maker.beside.due.has_seats() {
             self.work = self.work.min(most - WORK_OF_SEATS);
         }
-        self.seek_on(most);
         // Only now is it known which tickets get no new match.
-        self.look_at_offers(Backfill::Last, most);
-        while self.has_room(most) {
-            let Some(place) = self.maker.beside.due.unmatched.pop_first() else { break };
-            if let Some(slot) = self.maker.beside.pools.slot(place) {
-                self.take_seats(slot, place);
-            }
-        }
+        self.fill_last_seats(most);
         self.begin_rounds();
         let asks = self.maker.beside.rounds.next_timer().is_some_and(|at| at <= self.now);
         let seeks = self.maker.beside.due.has_seats();
@@ -200,44 +128,96 @@ impl Turn<'_> {
         self.go_on_searching();
     }
 
-    /// New, returned and widened tickets, oldest first, until this much work is done.
-    fn look_at_due(&mut self, most: u64) {
-        while self.has_room(most) {
-            let Some(place) = self.maker.beside.due.tickets.pop_first() else { break };
-            if self.is_swept_later(place) {
-                self.work += SKIP_COST;
-            } else {
-                self.look_at(place);
+    /// Serves the queues in which a ticket is to be looked at, or an answer of a hook is to be taken, in turns.
+    fn look_at_queues(&mut self, most: u64) {
+        loop {
+            let queues = self.queues_to_look_at();
+            let mut line = self.maker.beside.due.looked.line_up(queues);
+            if line.is_empty() {
+                break;
+            }
+            while self.has_room(most) {
+                let Some(next) = self.next_queue(&mut line) else { break };
+                let before = self.work;
+                self.look_at_queue(&next.1, most);
+                let has_more = self.has_to_look_at(&next.1);
+                line.served(next, self.work - before, has_more);
+            }
+            self.maker.beside.due.looked.settle(line);
+            if !self.has_room(most) {
+                break;
             }
         }
     }
 
-    fn is_swept_later(&self, place: u64) -> bool {
-        let sweeps = &self.maker.beside.due.sweeps;
-        let ticket = || self.state().tickets.get(&place);
-        !sweeps.is_empty()
-            && ticket().and_then(|ticket| sweeps.get(&ticket.queue)).is_some_and(|after| place > *after)
+    fn next_queue(&self, line: &mut Line) -> Option<(u64, QueueId)> {
+        if !self.broken(BrokenRule::OldestQueueFirst) {
+            return line.next();
+        }
+        let due = &self.maker.beside.due;
+        let oldest = |queue: &&QueueId| due.first(queue).or_else(|| due.sweeps.get(*queue).copied());
+        let first = line.queues().min_by_key(oldest).cloned()?;
+        line.take(&first)
     }
 
-    /// Looks at all waiting tickets of a queue, oldest first, some in each tick.
-    fn sweep(&mut self, most: u64) {
-        while self.has_room(most) {
-            let Some((queue, after)) = self.maker.beside.due.next_sweep() else { break };
-            let line = self.state().index.lines.get(&queue);
-            let next = line.into_iter().flat_map(|line| line.by_place.range(after + 1..));
-            let places: Vec<u64> = next.map(|(place, _)| *place).take(SWEPT_AT_A_TURN).collect();
-            if places.is_empty() {
-                self.maker.beside.due.sweeps.remove(&queue);
-                continue;
+    fn queues_to_look_at(&self) -> BTreeSet<QueueId> {
+        let beside = &self.maker.beside;
+        let queues = beside.due.tickets.keys().chain(beside.due.sweeps.keys()).chain(beside.answers.keys());
+        queues.chain(beside.pools.alarms.due(self.now)).cloned().collect()
+    }
+
+    fn has_to_look_at(&self, queue: &QueueId) -> bool {
+        let beside = &self.maker.beside;
+        beside.due.tickets.contains_key(queue)
+            || beside.due.sweeps.contains_key(queue)
+            || beside.answers.contains_key(queue)
+            || beside.pools.alarms.is_due(queue, self.now)
+    }
+
+    /// A turn of a queue: a part of a hook's answer, some tickets that demand less, one ticket that is new, has
+    /// returned or demands less, and one of its sweep.
+    fn look_at_queue(&mut self, queue: &QueueId, most: u64) {
+        self.work += TURN_COST;
+        if let Some(rules) = self.maker.beside.pools.uncompiled(queue) {
+            self.work += RULE_COST * (1 + rules as u64);
+        }
+        if self.maker.beside.answers.contains_key(queue) {
+            self.go_on_with_answer(queue, most.min(self.work + WORK_OF_ANSWER));
+        }
+        for _ in 0..WIDENED_AT_A_TURN {
+            let Some(place) = self.maker.beside.pools.alarms.take(queue, self.now) else { break };
+            self.work += ENTER_COST / 4;
+            if !self.broken(BrokenRule::ForgetWidening) {
+                self.maker.beside.due.note(queue, place);
             }
-            for place in places {
-                if !self.has_room(most) {
-                    break;
-                }
-                self.maker.beside.due.tickets.remove(&place);
+        }
+        if self.maker.beside.pools.alarms.is_due(queue, self.now) || !self.has_room(most) {
+            // Older ones may be among those.
+            return;
+        }
+        let swept = self.maker.beside.due.sweeps.get(queue).copied();
+        let first = self.maker.beside.due.first(queue);
+        // Those behind the place of a sweep are left to it.
+        if let Some(place) = first.filter(|place| swept.is_none_or(|swept| *place <= swept)) {
+            self.maker.beside.due.forget(queue, place);
+            self.look_at(place);
+        }
+        if let Some(after) = swept {
+            self.sweep(queue, after);
+        }
+    }
+
+    /// Looks at the next ticket of a queue whose tickets are all looked at, oldest first.
+    fn sweep(&mut self, queue: &QueueId, after: u64) {
+        let line = self.state().index.lines.get(queue);
+        let next = line.and_then(|line| line.by_place.range(after + 1..).next());
+        match next.map(|(place, _)| *place) {
+            Some(place) => {
+                self.maker.beside.due.forget(queue, place);
                 self.maker.beside.due.sweeps.insert(queue.clone(), place);
                 self.look_at(place);
             }
+            None => drop(self.maker.beside.due.sweeps.remove(queue)),
         }
     }
 
@@ -269,13 +249,13 @@ impl Turn<'_> {
         let former = waiting.rules.queue.former().is_some();
         let queue = waiting.queue.clone();
         if former && !by_rules {
-            self.maker.beside.due.rounds.insert(queue);
+            self.maker.beside.due.rounds.insert(queue.clone());
         } else if let Some(found) = self.search(slot) {
             self.propose(&found);
             return;
         }
         if backfill == Backfill::Last {
-            self.maker.beside.due.unmatched.insert(place);
+            self.maker.beside.due.note_unmatched(&queue, place);
         }
     }
 
@@ -363,7 +343,7 @@ impl Turn<'_> {
                     self.work += search.cost;
                     if gave_way {
                         // The search goes on for another match.
-                        beside.due.tickets.insert(place);
+                        beside.due.note(&queue, place);
                     }
                 }
                 Some(found)
@@ -394,9 +374,9 @@ impl Turn<'_> {
             }
         }
         while self.has_room(WORK_PER_TICK) {
-            let Some(place) = self.maker.beside.unfinished.next_anew() else { break };
+            let Some((queue, place)) = self.maker.beside.unfinished.next_anew() else { break };
             self.work += SKIP_COST;
-            self.maker.beside.due.tickets.insert(place);
+            self.maker.beside.due.note(&queue, place);
         }
     }
 

@@ -54,11 +54,15 @@ fn own<'a>(state: &'a State, queue: &QueueId) -> &'a [Hook] {
 
 /// What happens if this hook fails; a hook that is no longer configured accepts everything.
 pub(crate) fn on_failure(state: &State, queue: &QueueId, id: &HookId) -> OnFailure {
-    let found = stack(state, queue).find_map(|hook| match hook {
-        Hook::Outside(hook) if hook.id == *id => Some(hook.on_failure),
+    outside(state, queue, id).map_or(OnFailure::Accept, |hook| hook.on_failure)
+}
+
+/// The external hook of this name for a queue.
+pub(crate) fn outside<'a>(state: &'a State, queue: &QueueId, id: &HookId) -> Option<&'a OutsideHook> {
+    stack(state, queue).find_map(|hook| match hook {
+        Hook::Outside(hook) if hook.id == *id => Some(hook),
         _ => None,
-    });
-    found.unwrap_or(OnFailure::Accept)
+    })
 }
 
 fn position(hooks: &[Hook], id: &HookId) -> Option<usize> {
@@ -348,6 +352,12 @@ pub(crate) fn too_large(
             queue.0
         ))
     })
+}
+
+/// Whether any queue has matches without a server.
+pub(crate) fn hosts_any(state: &State) -> bool {
+    let of_queues = state.queues().flat_map(|(_, queue)| &queue.hooks);
+    state.settings.hooks.iter().chain(of_queues).any(|hook| matches!(hook, Hook::PeerToPeerHost(_)))
 }
 
 /// The connection details of the players of a match without a server: `None` if it needs one.

@@ -13,7 +13,9 @@ use jmespath::Variable;
 use crate::content::same_content;
 
 /// Maximum length of values that are compared by their meaning, in bytes; longer ones are compared as texts.
-const MAX_READ: usize = 1_024;
+pub(crate) const MAX_READ: usize = 1_024;
+/// Maximum nesting of values in which differences of types are looked for; deeper values are compared as a whole.
+const MAX_NESTING: usize = 8;
 
 /// The members of a JSON object, in text order: names with their quotes, values as they are written.
 pub(crate) struct Members<'a> {
@@ -108,19 +110,86 @@ pub(crate) fn equal(one: &str, other: &str, reads: &mut usize) -> bool {
     same_content(one, other)
 }
 
+/// Where two values that would be equal but for the types of some values in them first differ: `40` and `"40"`, also
+/// within lists and objects. A path like `.level` or `[0]`, empty for the values themselves, and the two values there.
+pub(crate) fn apart_by_type<'a>(one: &'a str, other: &'a str) -> Option<(String, &'a str, &'a str)> {
+    if one.len() > MAX_READ || other.len() > MAX_READ {
+        return None;
+    }
+    let mut first = None;
+    compare(one, other, &mut String::new(), &mut first, MAX_NESTING).then_some(())?;
+    first
+}
+
+/// Whether two values are equal but for types; notes where the first of these differs.
+fn compare<'a>(
+    one: &'a str,
+    other: &'a str,
+    path: &mut String,
+    first: &mut Option<(String, &'a str, &'a str)>,
+    depth: usize,
+) -> bool {
+    if one == other {
+        return true;
+    }
+    let (Some(begin), Some(_)) = (one.chars().next(), other.chars().next()) else { return false };
+    if !matches!(begin, '[' | '{') || !other.starts_with(begin) || depth == 0 {
+        if same_but_for_type(one, other) {
+            first.get_or_insert_with(|| (path.clone(), one, other));
+            return true;
+        }
+        return same_content(one, other);
+    }
+    let length = path.len();
+    let mut goes_on = |one: &'a str, other: &'a str, step: &str, path: &mut String| {
+        path.push_str(step);
+        let same = compare(one, other, path, first, depth - 1);
+        path.truncate(length);
+        same
+    };
+    if begin == '[' {
+        let (mut ours, mut theirs) = (items(one), items(other));
+        for at in 0.. {
+            match (ours.next(), theirs.next()) {
+                (None, None) => break,
+                (Some(a), Some(b)) if goes_on(a, b, &alloc::format!("[{at}]"), path) => {}
+                _ => return false,
+            }
+        }
+        return true;
+    }
+    let (ours, theirs) = (by_name(one), by_name(other));
+    ours.len() == theirs.len()
+        && ours
+            .iter()
+            .zip(&theirs)
+            .all(|((name, a), (of, b))| name == of && goes_on(a, b, &alloc::format!(".{name}"), path))
+}
+
 /// Whether two values, one of them in quotes, would be equal but for their types: `40` and `"40"`.
-pub(crate) fn same_but_for_type(one: &str, other: &str) -> bool {
+fn same_but_for_type(one: &str, other: &str) -> bool {
     let (text, plain) = match (one.starts_with('"'), other.starts_with('"')) {
         (true, false) => (one, other),
         (false, true) => (other, one),
         _ => return false,
     };
-    if text.len() > MAX_READ || plain.len() > MAX_READ || plain.starts_with(['{', '[']) {
+    if plain.starts_with(['{', '[']) {
         return false;
     }
     let text = name(text);
-    let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite());
-    text.trim() == plain || number(plain).is_some_and(|value| number(text.trim()) == Some(value))
+    let is_number = |text: &str| super::values::as_number(text).is_some();
+    text.trim() == plain || (is_number(plain) && is_number(text.trim()) && same_content(text.trim(), plain))
+}
+
+/// The items of a list, as they are written; none if it is not a list.
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text.trim_start().strip_prefix('[').unwrap_or_default();
+    core::iter::from_fn(move || {
+        let begin = rest.trim_start_matches([',', ' ', '\t', '\n', '\r']);
+        let (item, behind) = begin.split_at_checked(value_end(begin))?;
+        rest = behind;
+        Some(item.trim_end()).filter(|item| !item.is_empty())
+    })
 }
 
 /// A text as JSON.
@@ -193,13 +262,39 @@ mod tests {
 
     #[test]
     fn values_that_differ_by_their_type_only_are_told() {
-        for (one, other) in
-            [("40", r#""40""#), (r#""4e1""#, "40"), ("true", r#""true""#), (r#""null""#, "null")]
-        {
-            assert!(same_but_for_type(one, other), "{one} {other}");
+        let long = alloc::format!(r#"{{"a":"{}","level":[1,{{"min":40}}]}}"#, "x".repeat(100));
+        for (one, other, at) in [
+            ("40", r#""40""#, ("", "40", r#""40""#)),
+            (r#""4e1""#, "40", ("", r#""4e1""#, "40")),
+            ("true", r#""true""#, ("", "true", r#""true""#)),
+            (r#""null""#, "null", ("", r#""null""#, "null")),
+            ("[40]", r#"[ "40" ]"#, ("[0]", "40", r#""40""#)),
+            (r#"[1.0, "2", 3]"#, "[1,2,3]", ("[1]", r#""2""#, "2")),
+            (r#"{"b":{"c":["7"]},"a":1}"#, r#"{"a":1,"b":{"c":[7]}}"#, (".b.c[0]", r#""7""#, "7")),
+            (&long, &long.replace("40", r#""40""#), (".level[1].min", "40", r#""40""#)),
+            (
+                "76561197980428154",
+                r#""76561197980428154""#,
+                ("", "76561197980428154", r#""76561197980428154""#),
+            ),
+        ] {
+            let (path, own, theirs) = at;
+            assert_eq!(apart_by_type(one, other), Some((path.to_string(), own, theirs)), "{one} {other}");
         }
-        for (one, other) in [("40", "40"), ("40", r#""41""#), (r#""40""#, r#""40 ""#), ("[1]", r#""[1]""#)] {
-            assert!(!same_but_for_type(one, other), "{one} {other}");
+        for (one, other) in [
+            ("40", "40"),
+            ("40", r#""41""#),
+            (r#""40""#, r#""40 ""#),
+            ("[1]", r#""[1]""#),
+            ("[1]", "[1.0]"),
+            ("[40,1]", r#"["40",2]"#),
+            ("[40]", r#"["40","40"]"#),
+            (r#"{"a":40}"#, r#"{"b":"40"}"#),
+            (r#"{"a":40}"#, r#"{"a":"40","b":1}"#),
+            ("[]", "{}"),
+            ("76561197980428154", r#""76561197980428155""#),
+        ] {
+            assert_eq!(apart_by_type(one, other), None, "{one} {other}");
         }
     }
 

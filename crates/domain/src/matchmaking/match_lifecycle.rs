@@ -146,14 +146,12 @@ impl Turn<'_> {
             }
             Some(check) => self.emit(Event::MatchChecked { id, spec, check }),
             None => {
-                let tickets: Vec<Named> = teams.iter().flatten().cloned().collect();
                 self.emit(Event::MatchFormed { id: id.clone(), queue, teams, region, spec });
                 match host {
                     Ok(None) => {}
                     Ok(Some(connection)) => {
-                        self.cancel_others(&tickets, None);
-                        let connection = Arc::new(connection);
-                        self.emit(Event::MatchReady { id, tickets, connection });
+                        self.maker.beside.ready.insert(id.clone(), Arc::new(connection));
+                        self.tell_ready(&id, self.work.saturating_add(self.maker.cancels()));
                     }
                     Err(problem) => self.refuse_match(&id, &problem, None),
                 }
@@ -268,7 +266,7 @@ impl Turn<'_> {
         let Some(formation) = self.state().formations.get(id) else { return Reply::Done };
         if matches!(formation.stage, Stage::FindingServer { .. }) {
             self.maker.beside.ready.insert(id.clone(), connection);
-            self.tell_ready(id);
+            self.tell_ready(id, self.maker.cancels());
         }
         Reply::Done
     }
@@ -324,20 +322,14 @@ impl Turn<'_> {
         Reply::Formed { taken, ignored, left }
     }
 
-    /// Continues with answers that are not fully processed.
-    pub(super) fn take_answers(&mut self, most: u64) {
-        let queues: Vec<QueueId> = self.maker.beside.answers.keys().cloned().collect();
-        for queue in queues {
-            if !self.has_room(most) {
-                break;
-            }
-            let round = self.state().rounds.get(&queue).and_then(|round| round.check.as_ref());
-            let former = self.state().queue(&queue).and_then(Queue::former);
-            if round.zip(former).is_some_and(|(check, former)| check.hook == former.id) {
-                self.take_answer(&queue, most, |_| {});
-            } else {
-                self.break_off_answer(&queue);
-            }
+    /// Continues with the answer of a queue's hook that is not fully processed.
+    pub(super) fn go_on_with_answer(&mut self, queue: &QueueId, most: u64) {
+        let round = self.state().rounds.get(queue).and_then(|round| round.check.as_ref());
+        let former = self.state().queue(queue).and_then(Queue::former);
+        if round.zip(former).is_some_and(|(check, former)| check.hook == former.id) {
+            self.take_answer(queue, most, |_| {});
+        } else {
+            self.break_off_answer(queue);
         }
     }
 
@@ -393,7 +385,7 @@ impl Turn<'_> {
         let Some(line) = self.maker.state.index.lines.get(queue) else { return };
         for (place, _) in line.by_place.range(from + 1..).take_while(|(place, _)| **place <= last) {
             self.maker.beside.due.by_rules.insert(*place);
-            self.maker.beside.due.tickets.insert(*place);
+            self.maker.beside.due.note(queue, *place);
         }
     }
 

@@ -20,6 +20,8 @@
 //! | `rated` | numbers that players may not state themselves, because rules judge by them |
 //! | [`order`] | the content of a ticket's order; idempotency keys |
 //! | `names`, `slab`, `json` | finding things by text, and by number; members of JSON objects |
+//! | `due` | what the next ticks look at |
+//! | `fair`, `alarms` | queues take turns in a tick; when tickets demand less, by queue |
 //! | `timers`, `firsts` | deadlines and what they end; the next one |
 //! | `state`, `kept` | the durable state, its indexes, how events change it; retention of what is over |
 //! | [`explain`], [`words`] | why a ticket still waits: as data; as text |
@@ -34,12 +36,15 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+mod alarms;
 pub mod backfill;
 pub mod command;
 mod documents;
+mod due;
 pub mod entity;
 pub mod event;
 pub mod explain;
+pub mod fair;
 mod firsts;
 pub mod forming;
 pub mod gaps;
@@ -73,7 +78,7 @@ pub mod words;
 
 pub use command::{Command, FormedMatch, MatchVerdict, Refusal, Reply, TicketVerdict};
 pub use event::{Effect, Event, Notice};
-pub use explain::{ByType, ExpectedWait, Explanation, Failure, KeptOut};
+pub use explain::{ByType, ExpectedWait, Explanation, Failure, IgnoredMatches, KeptOut};
 pub use gaps::SizeGap;
 pub use keepalive::{MAX_TTL, MIN_TTL};
 pub use kept::OVER_KEPT;
@@ -91,9 +96,10 @@ use crate::size::Size;
 use crate::time::Timestamp;
 use crate::waits::Waits;
 use documents::Documents;
-use forming::{Due, WORK_PER_TICK};
+use due::Due;
+use forming::WORK_PER_TICK;
 use match_lifecycle::HookAnswer;
-use model::{DissolveCause, SeatOffer, Stage, TicketState};
+use model::{DissolveCause, Formation, SeatOffer, Stage, TicketState};
 use offers::Offers;
 use pools::Pools;
 use rounds::Rounds;
@@ -209,6 +215,8 @@ pub enum BrokenRule {
     ForgetLoss,
     /// Tickets in a match are replaced.
     ReplaceMatched,
+    /// The queue with the oldest ticket to be looked at is served first, whatever that costs.
+    OldestQueueFirst,
 }
 
 impl BrokenRule {
@@ -258,6 +266,7 @@ impl BrokenRule {
         Self::LosePlace,
         Self::ForgetLoss,
         Self::ReplaceMatched,
+        Self::OldestQueueFirst,
     ];
 }
 
@@ -280,14 +289,14 @@ struct Beside {
     formed_at: Timestamp,
     /// The last tick was not completed.
     carried: bool,
-    /// The last queue whose deadlines were processed.
-    fired: Option<QueueId>,
-    /// The next tick begins with tickets of clients that are gone.
-    abandoned_first: bool,
+    /// Whose deadlines were last processed.
+    fired: Option<timers::Due>,
     rounds: Rounds,
     /// Connection details of matches whose players still have other tickets to be cancelled. After a restart, the
-    /// broker sends them again.
+    /// broker sends them again; those of matches without a server are found again.
     ready: BTreeMap<MatchId, Arc<Connection>>,
+    /// The match of these that last had its turn.
+    told: Option<MatchId>,
     /// Answers of hooks that form matches, whose rest is taken by the next ticks.
     answers: BTreeMap<QueueId, HookAnswer>,
     /// Searches that continue in the next ticks, and their cached verdicts on pairs of tickets.
@@ -383,13 +392,26 @@ impl Matchmaker {
             self.beside.awake = true;
             self.beside.awake_since = now;
             self.take_over_rules();
+            self.beside.ready = self.hosted().collect();
         }
+    }
+
+    /// Matches whose players connect to one of them and have yet to hear so, with the connection details.
+    fn hosted(&self) -> impl Iterator<Item = (MatchId, Arc<Connection>)> {
+        let formations = self.state.formations.values().filter(|_| hooks::hosts_any(&self.state));
+        let formed = formations.filter(|of| of.stage == Stage::FindingServer { submitted: false });
+        formed.filter_map(|of| Some((of.id.clone(), Arc::new(self.host_of(of)?))))
+    }
+
+    /// The connection details of a match that needs no server.
+    fn host_of(&self, formation: &Formation) -> Option<Connection> {
+        hooks::host_address(&self.state, &formation.queue, &formation.spec).ok().flatten()
     }
 
     /// Applies the rules in force. Tickets that must be looked at again because of them are left to ticks: with many
     /// waiting tickets, it is more than one step may do.
     fn take_over_rules(&mut self) {
-        self.beside.verdicts.clear();
+        self.beside.verdicts.forget_all();
         for queue in self.beside.pools.configure(self.state.queues()) {
             self.beside.unfinished.forget(&queue);
             if self.state.index.lines.contains_key(&queue) {
@@ -457,7 +479,7 @@ impl<'a> Turn<'a> {
         let mut take = |id: &TicketId| {
             if let Some(ticket) = self.maker.state.ticket(id) {
                 self.maker.beside.pools.remove(ticket.place);
-                self.maker.beside.due.tickets.remove(&ticket.place);
+                self.maker.beside.due.forget(&ticket.queue, ticket.place);
                 self.maker.beside.unfinished.remove(ticket.place);
             }
         };
@@ -473,7 +495,9 @@ impl<'a> Turn<'a> {
 
     /// The ticket at this place is now in a match.
     fn take_place(&mut self, place: u64) {
-        self.maker.beside.due.tickets.remove(&place);
+        if let Some(ticket) = self.maker.state.tickets.get(&place) {
+            self.maker.beside.due.forget(&ticket.queue, place);
+        }
         self.maker.beside.unfinished.remove(place);
         if !self.broken(BrokenRule::MatchTwice) {
             self.maker.beside.pools.remove(place);
@@ -488,7 +512,7 @@ impl<'a> Turn<'a> {
             if let Some(ticket) = state.ticket(id)
                 && ticket.state == TicketState::Waiting
             {
-                beside.due.tickets.insert(ticket.place);
+                beside.due.note(&ticket.queue, ticket.place);
             }
         };
         if let Event::TicketReturned { ticket, .. } = event {
@@ -506,7 +530,7 @@ impl<'a> Turn<'a> {
                 beside.offers.remove(match_id);
                 if let Some(offered) = state.offers.get(match_id).filter(|offered| offered.free > 0) {
                     let when = state.queue(queue).map(|queue| queue.backfill).unwrap_or_default();
-                    beside.due.offers_of(when).insert((offered.place, match_id.clone()), 0);
+                    beside.due.note_offer(when, queue, (offered.place, match_id.clone()), 0);
                 }
             }
             Event::SeatsWithdrawn { match_id }
@@ -712,6 +736,7 @@ impl Matchmaker {
                 teams: Arc::clone(&formation.teams),
                 spec,
             }),
+            Stage::FindingServer { submitted: false } if self.host_of(formation).is_some() => None,
             Stage::FindingServer { submitted: false } => Some(Effect::Submit { match_id: id.clone(), spec }),
             Stage::Accepting { .. } | Stage::FindingServer { submitted: true } => None,
         }

@@ -15,18 +15,19 @@
 //!
 //! Nothing here is durable: it depends on the time (windows widen), and is rebuilt from the state after a restart.
 
-use alloc::collections::{BTreeMap, BTreeSet, BinaryHeap, btree_map};
+use alloc::collections::{BTreeMap, BinaryHeap, btree_map};
 use alloc::sync::Arc;
 use alloc::vec::{self, Vec};
+use core::cell::{OnceCell, RefCell};
 use core::cmp::Reverse;
 
+use super::alarms::Alarms;
 use super::mixes::Mixes;
 use super::names::{Names, hash};
 use super::rules::{Profile, Ruleset};
 use super::settings::Queue;
 use super::slab::Slab;
 use crate::ids::{QueueId, RegionId};
-use crate::time::Timestamp;
 
 /// The cell of tickets whose first distance has relaxed; not the cell of any number.
 const RELAXED: i32 = i32::MAX;
@@ -94,16 +95,23 @@ pub(crate) struct Pools {
     pools: Slab<Pool>,
     by_key: Names,
     /// When tickets next demand less.
-    timers: BTreeSet<(Timestamp, u64)>,
-    /// With a number that is unique to these rules, so that tickets under old and new rules are never in one pool.
-    rulesets: BTreeMap<QueueId, (u32, Arc<Ruleset>)>,
+    pub(crate) alarms: Alarms,
+    rulesets: BTreeMap<QueueId, Rules>,
     /// The last of these numbers.
     numbered: u32,
-    mixes: Mixes,
+    mixes: RefCell<Mixes>,
+}
+
+/// The rules of a queue.
+struct Rules {
+    /// Unique to these rules, so that tickets under old and new rules are never in one pool.
+    number: u32,
+    queue: Queue,
+    compiled: OnceCell<Arc<Ruleset>>,
 }
 
 impl Pools {
-    /// Compiles the rules of changed queues, and returns these queues. Their tickets keep the old rules until they
+    /// Replaces the rules of changed queues, and returns these queues. Their tickets keep the old rules until they
     /// enter again.
     pub(crate) fn configure<'a>(
         &mut self,
@@ -112,21 +120,31 @@ impl Pools {
         let mut before = core::mem::take(&mut self.rulesets);
         let mut changed = Vec::new();
         for (id, queue) in queues {
-            let same = before.remove(id).filter(|(_, rules)| rules.queue == *queue);
+            let same = before.remove(id).filter(|known| known.queue == *queue);
             let rules = same.unwrap_or_else(|| {
                 changed.push(id.clone());
                 self.numbered = self.numbered.wrapping_add(1);
-                (self.numbered, Arc::new(Ruleset::new(queue, &mut self.mixes)))
+                Rules { number: self.numbered, queue: queue.clone(), compiled: OnceCell::new() }
             });
             self.rulesets.insert(id.clone(), rules);
         }
         drop(before);
-        self.mixes.forget_unused();
+        self.mixes.get_mut().forget_unused();
         changed
     }
 
+    /// The rules of a queue, compiled when they are first needed: those of a thousand queues take longer than a step
+    /// may.
     pub(crate) fn rules(&self, queue: &QueueId) -> Option<&Arc<Ruleset>> {
-        self.rulesets.get(queue).map(|(_, rules)| rules)
+        let rules = self.rulesets.get(queue)?;
+        let compile = || Arc::new(Ruleset::new(&rules.queue, &mut self.mixes.borrow_mut()));
+        Some(rules.compiled.get_or_init(compile))
+    }
+
+    /// How many rules of a queue have yet to be compiled; `None` if they are compiled.
+    pub(crate) fn uncompiled(&self, queue: &QueueId) -> Option<usize> {
+        let rules = self.rulesets.get(queue).filter(|rules| rules.compiled.get().is_none())?;
+        Some(rules.queue.rules.len())
     }
 
     pub(crate) fn slot(&self, place: u64) -> Option<Slot> {
@@ -137,28 +155,10 @@ impl Pools {
         self.slots.get(slot)
     }
 
-    pub(crate) fn next_timer(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| *at)
-    }
-
-    /// The place of a ticket that has begun to demand less by `now`.
-    pub(crate) fn take_due(&mut self, now: Timestamp) -> Option<u64> {
-        while let Some((at, place)) = self.timers.first().copied() {
-            if at > now {
-                return None;
-            }
-            self.timers.pop_first();
-            if self.by_place.contains_key(&place) {
-                return Some(place);
-            }
-        }
-        None
-    }
-
     /// Puts a ticket into its pools, or moves it if it was in others with its earlier demands.
     pub(crate) fn enter(&mut self, queue: &QueueId, profile: Profile) -> Option<Slot> {
-        let (number, rules) = self.rulesets.get(queue)?;
-        let (number, rules) = (*number, Arc::clone(rules));
+        let rules = Arc::clone(self.rules(queue)?);
+        let number = self.rulesets.get(queue)?.number;
         let lies_there =
             |waiting: &Waiting| Arc::ptr_eq(&waiting.rules, &rules) && waiting.profile.lies_where(&profile);
         if let Some(slot) = self.slot(profile.place)
@@ -173,7 +173,7 @@ impl Pools {
         let pools: Vec<u32> = keys.into_iter().map(|key| self.pool(key)).collect();
         let (place, size) = (profile.place, profile.size);
         if let Some(until) = profile.until {
-            self.timers.insert((until, place));
+            self.alarms.insert(queue, until, place);
         }
         let of = pools.clone();
         let slot = self.slots.insert(Waiting { queue: queue.clone(), profile, rules, cell, relaxed, pools });
@@ -196,10 +196,10 @@ impl Pools {
         let place = profile.place;
         if waiting.profile.until != profile.until {
             if let Some(until) = waiting.profile.until {
-                self.timers.remove(&(until, place));
+                self.alarms.remove(&waiting.queue, until, place);
             }
             if let Some(until) = profile.until {
-                self.timers.insert((until, place));
+                self.alarms.insert(&waiting.queue, until, place);
             }
         }
         let relaxed = is_relaxed(&waiting.rules, &profile);
@@ -226,7 +226,7 @@ impl Pools {
 
     /// The rules of a queue, with their number.
     pub(crate) fn numbered_rules(&self, queue: &QueueId) -> Option<(u32, &Ruleset)> {
-        self.rulesets.get(queue).map(|(number, rules)| (*number, &**rules))
+        Some((self.rulesets.get(queue)?.number, self.rules(queue)?))
     }
 
     /// The cells of a pool from `low` to `high` that have tickets of at most `largest` players, each with a size.
@@ -279,7 +279,7 @@ impl Pools {
         let Some(slot) = self.by_place.remove(&place) else { return };
         let Some(waiting) = self.slots.remove(slot) else { return };
         if let Some(until) = waiting.profile.until {
-            self.timers.remove(&(until, place));
+            self.alarms.remove(&waiting.queue, until, place);
         }
         for number in waiting.pools {
             self.spots.remove(&(number, waiting.cell, waiting.profile.size, place));

@@ -1,12 +1,13 @@
 //! Read access for the API. Nothing here changes anything.
 
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use core::ops::Bound;
 
 use super::model::{Formation, Offered, Ticket};
-use super::settings::Settings;
+use super::settings::{OutsideHook, Settings};
 use super::{Matchmaker, Rated};
-use crate::ids::{IdempotencyKey, MatchId, PlayerId, QueueId, TicketId};
+use crate::ids::{HookId, IdempotencyKey, MatchId, PlayerId, QueueId, TicketId};
 use crate::page::{Page, page};
 use crate::size::Size;
 
@@ -104,6 +105,12 @@ impl Matchmaker {
         (self.state.index.waiting_bytes, self.state.index.kept_bytes)
     }
 
+    /// A hook by which a queue, also a removed one with tickets, is served; `None` if there is none of this name.
+    #[must_use]
+    pub fn hook(&self, queue: &QueueId, id: &HookId) -> Option<&OutsideHook> {
+        super::hooks::outside(&self.state, queue, id)
+    }
+
     /// An upper bound for the number of tickets that the next ticks look at.
     #[must_use]
     pub fn backlog(&self) -> usize {
@@ -112,7 +119,7 @@ impl Matchmaker {
             let line = self.state.index.lines.get(queue)?;
             Some(line.by_place.len() - line.ranks.before(after + 1))
         });
-        due.tickets.len() + swept.sum::<usize>()
+        due.tickets.values().map(BTreeSet::len).sum::<usize>() + swept.sum::<usize>()
     }
 
     /// The number of searches that were not finished in one turn, since this process began.
@@ -124,9 +131,11 @@ impl Matchmaker {
     /// Whether the search for a match for this ticket continues among those in reach.
     #[must_use]
     pub fn is_searching(&self, id: &TicketId) -> bool {
-        let due = &self.beside.due.tickets;
-        let is_looked_for =
-            |ticket: &Ticket| self.beside.unfinished.contains(ticket.place) || due.contains(&ticket.place);
+        let is_looked_for = |ticket: &Ticket| {
+            let due = self.beside.due.tickets.get(&ticket.queue);
+            self.beside.unfinished.contains(ticket.place)
+                || due.is_some_and(|due| due.contains(&ticket.place))
+        };
         self.state.ticket(id).is_some_and(is_looked_for)
     }
 

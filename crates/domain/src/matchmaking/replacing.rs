@@ -49,8 +49,7 @@ impl Turn<'_> {
         // Pending work for the old ticket.
         let due = &mut self.maker.beside.due;
         due.by_rules.remove(&old.place);
-        due.seekers.remove(&old.place);
-        due.unmatched.remove(&old.place);
+        due.forget_seats(&old.queue, old.place);
         self.cancelled(&old.id, CancelCause::Replaced);
         let place = QueuePlace {
             number: old.place,

@@ -483,17 +483,33 @@ impl Ruleset {
         self.queue.rules.get(rule?)
     }
 
-    /// If two tickets are only kept apart because a property is a number in one and the same number as a text in the
-    /// other, or the like: the property's name, and both values.
+    /// If `rule` only keeps two tickets apart because a property is a number in one and the same number as a text in the
+    /// other, or the like: the property's name, and both values. If these are longer than `longest`, the first part of
+    /// them that differs.
     pub(crate) fn apart_by_type<'a>(
         &self,
+        rule: &Rule,
         one: &'a Profile,
         other: &'a Profile,
+        longest: usize,
     ) -> Option<(String, &'a str, &'a str)> {
-        let path = &self.unequal(one, other)?.path;
-        let value = |of: &'a Profile| json::at_path(of.spec.properties.text()?, path);
-        let (own, theirs) = (value(one)?, value(other)?);
-        json::same_but_for_type(own, theirs).then(|| (path.join("."), own, theirs))
+        let is_of = |equality: &&Equality| {
+            equality.of_expression
+                && self.queue.rules.get(equality.rule).is_some_and(|of| of.name == rule.name)
+        };
+        let equalities = self.unequal(one, other).into_iter().chain(self.equalities.iter().filter(is_of));
+        let value = |of: &'a Profile, path: &[String]| json::at_path(of.spec.properties.text()?, path);
+        for Equality { path, .. } in equalities {
+            let Some((own, theirs)) = value(one, path).zip(value(other, path)) else { continue };
+            let Some((within, inner, their_inner)) = json::apart_by_type(own, theirs) else { continue };
+            let property = path.join(".");
+            return Some(if own.len().max(theirs.len()) <= longest {
+                (property, own, theirs)
+            } else {
+                (property + &within, inner, their_inner)
+            });
+        }
+        None
     }
 
     fn unequal(&self, one: &Profile, other: &Profile) -> Option<&Equality> {

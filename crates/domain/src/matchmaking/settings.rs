@@ -180,6 +180,24 @@ pub struct OutsideHook {
     /// For a hook that forms matches: the time after an answer until it is asked again about tickets that still wait,
     /// if nothing is new; `None` is [`FORM_INTERVAL`].
     pub interval: Option<Duration>,
+    /// How it is called, so that a removed queue keeps its hooks over a restart; `None` if that is not known: it was
+    /// stored before addresses were, or comes from a test.
+    pub address: Option<HookAddress>,
+}
+
+/// How an external hook is called. It holds no secret, only where that is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HookAddress {
+    /// `http` or `https`, without credentials.
+    pub url: Box<str>,
+    /// Maximum number of concurrent calls for one queue.
+    pub concurrency: u32,
+    /// Number of consecutive failures after which it is not called for a while.
+    pub breaker_failures: u32,
+    /// For how long.
+    pub breaker_pause: Duration,
+    /// The environment variable with the key that is sent along.
+    pub key_env: Option<Box<str>>,
 }
 
 /// What a hook is asked about.
@@ -577,7 +595,12 @@ impl Size for Hook {
             }
             Self::PartyMembership | Self::TeamData => 0,
             Self::PeerToPeerHost(property) => property.byte_size(),
-            Self::Outside(hook) => ENTRY_BYTES + hook.id.byte_size(),
+            Self::Outside(hook) => {
+                let address = hook.address.as_ref().map_or(0, |HookAddress { url, key_env, .. }| {
+                    ENTRY_BYTES + url.byte_size() + key_env.as_ref().map_or(0, |name| name.byte_size())
+                });
+                ENTRY_BYTES + hook.id.byte_size() + address
+            }
         };
         ENTRY_BYTES + content
     }

@@ -12,6 +12,7 @@
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 use super::command::Refusal;
 use super::forming::WORK_PER_TICK;
@@ -28,6 +29,8 @@ const CANCEL_COST: u64 = 200;
 const CANCEL_COST_OF_PLAYER: u64 = 20;
 /// The maximum cost of cancelling such tickets in one step.
 pub(super) const WORK_OF_CANCELS: u64 = WORK_PER_TICK / 2;
+/// The part of that for one match, before the next one has its turn.
+const CANCELS_AT_A_TURN: u64 = 8;
 
 impl State {
     /// The tickets of a player that are not over, oldest first.
@@ -191,10 +194,9 @@ impl Turn<'_> {
     pub(super) fn note_settled(&mut self) {
         for place in core::mem::take(&mut self.maker.state.settled) {
             self.work += HOLD_COST;
-            match self.state().tickets.get(&place).map(|ticket| &ticket.state) {
-                Some(TicketState::Waiting) => {
-                    self.maker.beside.due.tickets.insert(place);
-                }
+            let ticket = self.maker.state.tickets.get(&place);
+            match ticket.map(|ticket| (&ticket.state, &ticket.queue)) {
+                Some((TicketState::Waiting, queue)) => self.maker.beside.due.note(queue, place),
                 _ if self.broken(BrokenRule::MatchOnHold) => {}
                 _ => self.take_place(place),
             }
@@ -227,7 +229,7 @@ impl Turn<'_> {
     /// The players of a match hear that they can connect once their other tickets are over. There are up to three of
     /// those for each of a thousand players, each with up to a hundred players: if they are too many for one step, the
     /// next ones continue.
-    pub(super) fn tell_ready(&mut self, id: &MatchId) {
+    pub(super) fn tell_ready(&mut self, id: &MatchId, most: u64) {
         let formation = self.state().formations.get(id);
         let waits = formation.filter(|formation| matches!(formation.stage, Stage::FindingServer { .. }));
         let Some(tickets) = waits.map(|formation| formation.tickets().cloned().collect::<Vec<Named>>())
@@ -235,7 +237,6 @@ impl Turn<'_> {
             self.maker.beside.ready.remove(id);
             return;
         };
-        let most = self.maker.cancels();
         if !self.cancel_others(&tickets, Some(most)) && !self.broken(BrokenRule::ReadyTooSoon) {
             return;
         }
@@ -247,14 +248,20 @@ impl Turn<'_> {
         self.emit(Event::MatchReady { id: id.clone(), tickets, connection });
     }
 
-    /// Continues with the matches whose players have yet to hear that they can connect.
+    /// Continues with the matches whose players have yet to hear that they can connect. They take turns, so that one
+    /// whose players have very many other tickets does not delay the others.
     pub(super) fn tell_all_ready(&mut self) {
-        let ready: Vec<MatchId> = self.maker.beside.ready.keys().cloned().collect();
-        for id in ready {
-            if !self.has_room(self.maker.cancels()) {
+        let most = self.maker.cancels();
+        for _ in 0..self.maker.beside.ready.len() {
+            if !self.has_room(most) {
                 break;
             }
-            self.tell_ready(&id);
+            let beside = &mut self.maker.beside;
+            let told = beside.told.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let mut next = beside.ready.range((told, Bound::Unbounded)).chain(&beside.ready);
+            let Some(id) = next.next().map(|(id, _)| id.clone()) else { break };
+            beside.told = Some(id.clone());
+            self.tell_ready(&id, most.min(self.work + (most / CANCELS_AT_A_TURN).max(1)));
         }
     }
 }

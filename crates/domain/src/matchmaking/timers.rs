@@ -1,7 +1,9 @@
 //! Every deadline, and what it ends.
 //!
 //! Deadlines have a share of each tick that forming cannot use up, and queues take turns in it, so that a busy queue
-//! delays neither its own deadlines nor those of another queue.
+//! delays neither its own deadlines nor those of another queue. Tickets of clients that are gone have a turn, too. In
+//! each tick at least one of them has its turn, so something that is due ends in each of `n` queues within `n + 1`
+//! ticks.
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -29,6 +31,15 @@ impl Matchmaker {
     }
 }
 
+/// Who takes turns in what is due.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Due {
+    /// The tickets whose clients are gone, of all queues.
+    Abandoned,
+    /// Everything else in a queue.
+    Queue(QueueId),
+}
+
 impl Turn<'_> {
     /// Handles what is due in each queue in turn, until that much work is done or half of the step's room is taken. The
     /// rest stays due, and the next tick continues with the next queue.
@@ -39,32 +50,30 @@ impl Turn<'_> {
             let half = left.bytes > room.bytes / 2 && left.records > room.records / 2;
             turn.has_room(most) && (half || turn.broken(BrokenRule::UnboundedStep))
         };
-        // Gone clients and queues take turns in coming first, because either may leave no room.
-        let abandoned_first = self.maker.beside.abandoned_first;
-        self.maker.beside.abandoned_first = !abandoned_first;
-        let few = if abandoned_first { FIRED_AT_A_TURN } else { 0 };
-        for _ in 0..few {
-            if !has_room(self) || !self.abandon_first() {
-                break;
-            }
-        }
-        let mut queues = self.overdue();
-        while let Some(queue) = queues.pop_front().filter(|_| has_room(self)) {
-            self.maker.beside.fired = Some(queue.clone());
+        let mut turns = self.overdue();
+        while let Some(next) = turns.pop_front().filter(|_| has_room(self)) {
+            self.maker.beside.fired = Some(next.clone());
             let mut fired = false;
             for _ in 0..FIRED_AT_A_TURN {
-                let ended = has_room(self) && self.fire_first(&queue);
-                let expired = has_room(self) && self.expire_first(&queue);
+                let ended = has_room(self)
+                    && match &next {
+                        Due::Abandoned => self.abandon_first(),
+                        Due::Queue(queue) => self.fire_first(queue),
+                    };
+                let expired = has_room(self)
+                    && match &next {
+                        Due::Abandoned => false,
+                        Due::Queue(queue) => self.expire_first(queue),
+                    };
                 if !ended && !expired {
                     break;
                 }
                 fired = true;
             }
             if fired {
-                queues.push_back(queue);
+                turns.push_back(next);
             }
         }
-        while has_room(self) && self.abandon_first() {}
     }
 
     /// Cancels the first ticket whose client is gone; false if there is none.
@@ -75,12 +84,13 @@ impl Turn<'_> {
         true
     }
 
-    /// The queues in which something is due, beginning behind the last one that had its turn.
-    fn overdue(&self) -> VecDeque<QueueId> {
-        let found = self.state().index.firsts.due(self.now);
+    /// Who has something due, beginning behind the last one that had its turn.
+    fn overdue(&self) -> VecDeque<Due> {
+        let queues = self.state().index.firsts.due(self.now).into_iter().map(Due::Queue);
+        let abandoned = self.abandoned().map(|_| Due::Abandoned);
         let fired = self.maker.beside.fired.as_ref();
         let (done, next): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|queue| fired.is_some_and(|fired| queue <= fired));
+            abandoned.into_iter().chain(queues).partition(|due| fired.is_some_and(|fired| due <= fired));
         next.into_iter().chain(done).collect()
     }
 

@@ -9,7 +9,7 @@ use jmespath::{Rcvar, Variable};
 use crate::content::Digest;
 use crate::ids::PlayerId;
 use crate::properties::Properties;
-use crate::requirements::whole;
+use crate::requirements::{read, whole};
 
 /// The value of a missing property.
 pub(crate) const NULL: &str = "null";
@@ -51,10 +51,12 @@ const MAX_KIND: usize = 1_024;
 /// A number is read as expressions read it, which may differ from [`as_number`] in the last bit.
 pub(crate) fn write_kind(value: &str, out: &mut String) {
     let number = value.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-    let number = number.then(|| Variable::from_json(value).ok().as_ref().and_then(whole));
-    match number {
-        Some(Some(whole)) => out.push_str(&whole.to_string()),
-        Some(None) => out.push_str("number"),
+    let number = number.then(|| read(value)).flatten();
+    match number.as_ref().map(|number| (whole(number), number)) {
+        Some((Some(whole), _)) => out.push_str(&whole.to_string()),
+        // An object only in memory: a whole number of more than 64 bits.
+        Some((None, Variable::Object(_))) => write_value(value, out),
+        Some(_) => out.push_str("number"),
         None if value.len() > MAX_KIND => out.push_str("long"),
         None if value.starts_with(['{', '[']) => out.push_str(&value[..1]),
         None => write_value(value, out),
@@ -64,7 +66,7 @@ pub(crate) fn write_kind(value: &str, out: &mut String) {
 /// Properties as expressions see them.
 pub(crate) fn variable(properties: &Properties) -> Rcvar {
     // The text was validated when the properties were created, so the fallback is never used.
-    let parsed = properties.text().and_then(|text| Variable::from_json(text).ok());
+    let parsed = properties.text().and_then(read);
     Rcvar::new(parsed.unwrap_or_else(|| Variable::Object(BTreeMap::new())))
 }
 
@@ -121,6 +123,9 @@ mod tests {
             "18446744073709551615",
             "18446744073709551616",
             "18446744073709551617",
+            "18446744073709551617.0",
+            "123456789012345678901234567890",
+            "12345678901234567890123456789e1",
             "1e37",
             "1e38",
             "1e300",
@@ -132,7 +137,7 @@ mod tests {
         ];
         for one in values {
             for other in values {
-                let read = |text: &str| Variable::from_json(text).unwrap();
+                let read = |text: &str| read(text).unwrap();
                 if equal(&read(one), &read(other)) {
                     assert_eq!(kind(one), kind(other), "{one} and {other}");
                 }

@@ -3,7 +3,7 @@
 //! It is in one place because the gateway and the API describe the same tickets and must not contradict each other.
 
 use super::model::{LostMatch, Status};
-use super::{ByType, ExpectedWait, Explanation, Failure, KeptOut, SizeGap};
+use super::{ByType, ExpectedWait, Explanation, Failure, IgnoredMatches, KeptOut, SizeGap};
 use crate::text::is_deceptive;
 use crate::time::Timestamp;
 use crate::words::{Ordinal, seconds};
@@ -123,6 +123,17 @@ pub fn of_rule(kept: &KeptOut) -> String {
     format!("The rule `{}` keeps {} out{}.", kept.rule, tickets(kept.tickets), by_type.unwrap_or_default())
 }
 
+/// Which matches of a hook were ignored, in a sentence. `with_problem` adds the problem, which may name other tickets.
+#[must_use]
+pub fn of_ignored(ignored: &IgnoredMatches, with_problem: bool) -> String {
+    let IgnoredMatches { hook, count, first, .. } = ignored;
+    let matches = if *count == 1 { "1 match was".to_string() } else { format!("{count} matches were") };
+    let problem = if with_problem { format!(": {first}") } else { String::new() };
+    format!(
+        "In an answer of the hook `{hook}`, which forms the matches of the queue, {matches} ignored{problem}."
+    )
+}
+
 /// Why a ticket failed, in a sentence.
 #[must_use]
 pub fn of_failure(failure: &Failure) -> String {
@@ -210,6 +221,7 @@ mod tests {
             requeues: 0,
             on_hold: false,
             lost: None,
+            ignored: None,
             failure: None,
             cancelled: None,
             widens_at: None,

@@ -162,7 +162,7 @@ fn string(text: &str) -> Rcvar {
 impl Properties {
     fn variable(&self) -> Rcvar {
         // The text was validated when the properties were created, so the fallback is never used.
-        let parsed = self.text().and_then(|text| Variable::from_json(text).ok());
+        let parsed = self.text().and_then(super::read);
         Rcvar::new(parsed.unwrap_or_else(|| Variable::Object(BTreeMap::new())))
     }
 }

@@ -6,6 +6,7 @@
 //! `sort_by`, …) would evaluate it uncounted, so they are implemented here. The tests compare the results with the
 //! library's.
 
+use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -15,6 +16,7 @@ use jmespath::{Context, Rcvar, Runtime, Variable};
 
 use super::meter::NODE;
 use super::numbers;
+use super::reading::plain;
 
 /// Why there is no value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,7 +112,9 @@ impl Evaluation<'_> {
         match node {
             Ast::ObjectValues { node, .. } => {
                 let value = self.value(data, node)?;
-                let Some(fields) = value.as_object() else { return Ok(null()) };
+                let Some(fields) = value.as_object().filter(|_| !numbers::is_number(&value)) else {
+                    return Ok(null());
+                };
                 self.nodes(fields.len())?;
                 Ok(array(fields.values().cloned().collect()))
             }
@@ -245,12 +249,54 @@ impl Evaluation<'_> {
                     return Ok(boolean(false));
                 }
             }
+            ("sort" | "max" | "min", [list]) => {
+                if let Some(items) =
+                    list.as_array().filter(|items| items.iter().all(|item| numbers::is_number(item)))
+                {
+                    return self.by_order(name, items);
+                }
+            }
             _ => {}
         }
         self.pay_for(name, arguments)?;
+        if let [argument] = arguments
+            && let Some(value) = numbers::calculated(name, argument)
+        {
+            return Ok(value);
+        }
+        let arguments = self.plain(name, arguments)?;
+        let arguments = &*arguments;
         let function = self.runtime.get_function(name).ok_or(Failed::Fault)?;
         let mut context = Context::new(self.text, self.runtime);
         function.evaluate(arguments, &mut context).map_err(|_| Failed::Fault)
+    }
+
+    /// Arguments as the library's functions know them. Functions that only pass values on get them as they are.
+    fn plain<'a>(&mut self, name: &str, arguments: &'a [Rcvar]) -> Result<Cow<'a, [Rcvar]>, Failed> {
+        let passes_on = matches!(name, "reverse" | "to_array" | "not_null" | "merge" | "values" | "keys");
+        let is_long = |value: &Rcvar| !value.is_number() && numbers::is_number(value);
+        let has_long = |value: &Rcvar| is_long(value) || (!passes_on && items(value).iter().any(is_long));
+        if name != "to_string" && !arguments.iter().any(has_long) {
+            return Ok(Cow::Borrowed(arguments));
+        }
+        // The values are copied.
+        arguments.iter().try_for_each(|value| self.pay_for_text(value))?;
+        Ok(arguments.iter().map(plain).collect())
+    }
+
+    /// `sort`, `max`, `min` of numbers.
+    fn by_order(&mut self, name: &str, list: &[Rcvar]) -> Value {
+        self.pay_for_order(list, name == "sort")?;
+        let order = |a: &Rcvar, b: &Rcvar| numbers::order(a, b).unwrap_or_else(|| a.cmp(b));
+        let mut sorted: Vec<Rcvar> = list.to_vec();
+        Ok(match name {
+            "sort" => {
+                sorted.sort_by(order);
+                array(sorted)
+            }
+            "max" => sorted.into_iter().max_by(order).unwrap_or_else(null),
+            _ => sorted.into_iter().min_by(order).unwrap_or_else(null),
+        })
     }
 
     fn each(&mut self, list: &[Rcvar], of: &Ast) -> Result<Vec<Rcvar>, Failed> {
@@ -260,8 +306,8 @@ impl Evaluation<'_> {
     /// `sort_by`, `max_by`, `min_by`: keys must be all numbers or all texts.
     fn by(&mut self, name: &str, list: &[Rcvar], of: &Ast) -> Value {
         let keys = self.each(list, of)?;
-        let is_key = |key: &Rcvar| key.is_number() || key.is_string();
-        if keys.iter().any(|key| !is_key(key) || key.is_number() != keys[0].is_number()) {
+        let is_key = |key: &Rcvar| numbers::is_number(key) || key.is_string();
+        if keys.iter().any(|key| !is_key(key) || key.is_string() != keys[0].is_string()) {
             return Err(Failed::Fault);
         }
         self.pay_for_order(&keys, name == "sort_by")?;

@@ -1,19 +1,21 @@
 //! Numbers as expressions compare them.
 //!
 //! The library compares all numbers as doubles, with a tolerance. That is right for fractions, but wrong for whole
-//! numbers: ids of 17 digits are whole numbers. So whole numbers, however they are written (`1`, `1.0`, `1e0`), are
-//! compared exactly here, and the library compares the others. A whole number that does not fit into 64 bits counts as
-//! the nearest double.
+//! numbers: ids of 17 digits are whole numbers. So whole numbers, however they are written (`1`, `1.0`, `1e0`) and
+//! however long they are, are compared exactly here, and the library compares the others. Only results of calculations
+//! beyond 64 bits count as the nearest double.
 
 use core::cmp::Ordering;
 
-use jmespath::Variable;
 use jmespath::ast::Comparator;
+use jmespath::{Rcvar, Variable};
+
+use super::reading::Long;
 
 /// Doubles from here on are whole, and compared as doubles.
 const HUGE: f64 = 1e38;
 
-/// The value, if it is a whole number.
+/// The value, if it is a whole number that fits.
 pub(crate) fn whole(value: &Variable) -> Option<i128> {
     let Variable::Number(number) = value else { return None };
     if let Some(whole) = number.as_i64() {
@@ -27,8 +29,26 @@ pub(crate) fn whole(value: &Variable) -> Option<i128> {
     (whole as f64 == double).then_some(whole)
 }
 
-/// Whether two values that are neither lists nor objects are equal.
+/// A whole number as a value; `None` beyond 64 bits.
+fn value_of(whole: i128) -> Option<Rcvar> {
+    let value = match (i64::try_from(whole), u64::try_from(whole)) {
+        (Ok(whole), _) => Variable::from_serializable(whole),
+        (_, Ok(whole)) => Variable::from_serializable(whole),
+        _ => return None,
+    };
+    value.ok().map(Rcvar::new)
+}
+
+/// Whether a value is a number, of any length.
+pub(super) fn is_number(value: &Variable) -> bool {
+    value.is_number() || Long::of(value).is_some()
+}
+
+/// Whether two values that are neither lists nor objects, except for long numbers, are equal.
 pub(super) fn equal_scalars(one: &Variable, other: &Variable) -> bool {
+    if let Some(order) = order_of_long(one, other) {
+        return order.is_eq();
+    }
     match (whole(one), whole(other)) {
         (Some(one), Some(other)) => one == other,
         (None, None) => one == other,
@@ -51,9 +71,27 @@ pub(crate) fn equal(one: &Variable, other: &Variable) -> bool {
     }
 }
 
-/// The order of two whole numbers; `None` if either is not whole.
+/// The order of two numbers of which one is longer than 64 bits; `None` if neither is, or one is not a number.
+fn order_of_long(one: &Variable, other: &Variable) -> Option<Ordering> {
+    match (Long::of(one), Long::of(other)) {
+        (Some(one), Some(other)) => Some(one.order(other)),
+        (Some(one), None) => order_with_short(one, other),
+        (None, Some(other)) => order_with_short(other, one).map(Ordering::reverse),
+        (None, None) => None,
+    }
+}
+
+fn order_with_short(long: Long<'_>, short: &Variable) -> Option<Ordering> {
+    let Variable::Number(number) = short else { return None };
+    if number.is_f64() {
+        return long.double().partial_cmp(&number.as_f64()?);
+    }
+    Some(if long.is_negative() { Ordering::Less } else { Ordering::Greater })
+}
+
+/// The order of two numbers that are whole, or of which one is longer than 64 bits; `None` for others.
 pub(super) fn order(one: &Variable, other: &Variable) -> Option<Ordering> {
-    Some(whole(one)?.cmp(&whole(other)?))
+    order_of_long(one, other).or_else(|| Some(whole(one)?.cmp(&whole(other)?)))
 }
 
 /// Compares by order like the library: numbers only.
@@ -69,12 +107,25 @@ pub(super) fn compare(comparator: &Comparator, one: &Variable, other: &Variable)
     })
 }
 
+/// `abs`, `ceil` or `floor` of a whole number, and `sum` of whole numbers; `None` for others, and beyond 64 bits.
+pub(super) fn calculated(name: &str, argument: &Variable) -> Option<Rcvar> {
+    match name {
+        "abs" => value_of(whole(argument)?.checked_abs()?),
+        "ceil" | "floor" => value_of(whole(argument)?),
+        "sum" => {
+            let mut items = argument.as_array()?.iter();
+            value_of(items.try_fold(0_i128, |sum, item| sum.checked_add(whole(item)?))?)
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn read(text: &str) -> Variable {
-        Variable::from_json(text).unwrap()
+        super::super::read(text).unwrap()
     }
 
     #[test]
@@ -87,10 +138,12 @@ mod tests {
             ("0.71", "0.7100000000000002"),
             ("9007199254740992", "9007199254740992.0"),
             ("1e300", "1e300"),
+            ("1e300", "10e299"),
             ("-9223372036854775808", "-9223372036854775808.0"),
-            // These do not fit into 64 bits: both are the nearest double.
-            ("18446744073709551616", "18446744073709551617"),
-            ("-9223372036854775809", "-9223372036854775808.0"),
+            ("9007199254740993", "9007199254740993.0"),
+            ("[9007199254740993]", "[90071992547409930e-1]"),
+            ("18446744073709551616", "18446744073709551616.0"),
+            ("123456789012345678901234567890", "12345678901234567890123456789e1"),
         ] {
             assert!(equal(&read(one), &read(other)) && equal(&read(other), &read(one)), "{one} {other}");
         }
@@ -99,6 +152,13 @@ mod tests {
             ("9007199254740992", "9007199254740993"),
             ("9007199254740993", "9007199254740992.0"),
             ("18446744073709551615", "18446744073709551614"),
+            ("18446744073709551616", "18446744073709551617"),
+            ("18446744073709551615", "18446744073709551616"),
+            ("-9223372036854775809", "-9223372036854775808.0"),
+            ("123456789012345678901234567890", "123456789012345678901234567891"),
+            ("123456789012345678901234567890", "-123456789012345678901234567890"),
+            ("123456789012345678901234567890", "\"123456789012345678901234567890\""),
+            ("123456789012345678901234567890", "{}"),
             ("[76561197980428154]", "[76561197980428155]"),
             ("1", "1.0000000000000002"),
             ("5", "5.000000000000001"),
@@ -115,6 +175,11 @@ mod tests {
         let (less, more) = (read("76561197980428154"), read("76561197980428155"));
         assert_eq!(compare(&Comparator::LessThan, &less, &more), Some(true));
         assert_eq!(compare(&Comparator::GreaterThanEqual, &less, &more), Some(false));
+        let (less, more) = (read("123456789012345678901234567890"), read("123456789012345678901234567891"));
+        assert_eq!(compare(&Comparator::LessThan, &less, &more), Some(true));
+        assert_eq!(compare(&Comparator::GreaterThan, &read("-1e30"), &read("7")), Some(false));
+        assert_eq!(compare(&Comparator::GreaterThan, &read("1e30"), &read("0.5")), Some(true));
+        assert_eq!(compare(&Comparator::GreaterThan, &read("1e30"), &read("\"a\"")), None);
         assert_eq!(compare(&Comparator::LessThan, &read("1.5"), &read("2")), Some(true));
         assert_eq!(compare(&Comparator::LessThan, &read("\"a\""), &read("2")), None);
     }

@@ -14,7 +14,9 @@ use axum::routing::post;
 use sortie_domain::ids::{HookId, TicketId};
 use sortie_domain::matchmaking::TicketVerdict;
 use sortie_domain::matchmaking::model::{Status, TicketEnd, TicketState};
-use sortie_domain::matchmaking::settings::{Hook, HookPoint, OnFailure, OutsideHook, Queue, Settings};
+use sortie_domain::matchmaking::settings::{
+    Hook, HookAddress, HookPoint, OnFailure, OutsideHook, Queue, Settings,
+};
 use sortie_matchmaker::hooks::{MAX_ANSWER_BYTES, MAX_WAITING_CALLS};
 use sortie_matchmaker::{HookError, HookOptions, Hooks};
 use tokio::net::{TcpListener, TcpSocket};
@@ -212,7 +214,7 @@ async fn a_queue_has_so_many_calls_at_a_time_and_so_many_that_wait() {
 fn validated(on_failure: OnFailure, queues: &[&str]) -> Settings {
     let queues: Vec<(&str, Queue)> = queues.iter().map(|id| (*id, duel())).collect();
     let about = HookPoint::ValidateTicket;
-    let hook = OutsideHook { id: hook_id(), about, timeout: LONG, on_failure, interval: None };
+    let hook = OutsideHook { id: hook_id(), about, timeout: LONG, on_failure, interval: None, address: None };
     Settings { hooks: vec![Hook::Outside(hook)], ..settings(&queues) }
 }
 
@@ -262,6 +264,45 @@ async fn a_question_that_was_open_at_a_kill_is_asked_again() {
     soon("the question again", held.recv()).await.unwrap();
     gate.add_permits(10);
     world.until(&ann, "that it waits", |ticket| ticket.state == TicketState::Waiting).await;
+}
+
+/// The question is asked by what the log says about the hook; the key is read where the log says that it is.
+#[tokio::test]
+async fn the_hooks_of_a_removed_queue_survive_a_restart() {
+    let (url, gate, mut held) = holding().await;
+    let address = |key_env: Option<&str>| HookAddress {
+        url: url.as_str().into(),
+        concurrency: 4,
+        breaker_failures: 5,
+        breaker_pause: LONG,
+        key_env: key_env.map(Into::into),
+    };
+    let queue = |key_env| {
+        let (about, address) = (HookPoint::ValidateTicket, Some(address(key_env)));
+        let on_failure = OnFailure::Refuse;
+        let hook = OutsideHook { id: hook_id(), about, timeout: LONG, on_failure, interval: None, address };
+        Queue { hooks: vec![Hook::Outside(hook)], ..duel() }
+    };
+    let places = ["old", "keyed"].map(|id| ((Some(queue_id(id)), hook_id()), options(&url)));
+    let both = settings(&[("old", queue(None)), ("keyed", queue(Some("SORTIE_TEST_UNSET_KEY")))]);
+    let mut world = World::with_hooks(both, places.into()).await;
+    let ann = world.ticket("old", &["ann"]).await;
+    let ben = world.ticket("keyed", &["ben"]).await;
+    for _ in 0..2 {
+        soon("the question", held.recv()).await.unwrap();
+    }
+    world.kill_maker();
+    world.forget_hooks();
+    world.start_maker().await;
+    world.configure(settings(&[("new", duel())])).await;
+    soon("the question again", held.recv()).await.unwrap();
+    gate.add_permits(10);
+    world.until(&ann, "that it waits", |ticket| ticket.state == TicketState::Waiting).await;
+    // Without its key it is not called.
+    let ticket = world.until_status(&ben, Status::Failed).await;
+    let TicketState::Over { end: TicketEnd::Failed { detail, .. }, .. } = ticket.state else { panic!() };
+    assert_eq!(&*detail, "hook hook did not answer");
+    assert!(held.try_recv().is_err());
 }
 
 #[tokio::test]

@@ -63,8 +63,14 @@ fn queue(server: &Server, key: &str) -> (Queue, HookMap) {
     ] {
         let id = HookId::new(name).unwrap();
         let timeout = Duration::from_secs(30);
-        let hook =
-            OutsideHook { id: id.clone(), about, timeout, on_failure: OnFailure::Refuse, interval: None };
+        let hook = OutsideHook {
+            id: id.clone(),
+            about,
+            timeout,
+            on_failure: OnFailure::Refuse,
+            interval: None,
+            address: None,
+        };
         queue.hooks.push(Hook::Outside(hook));
         let options = HookOptions {
             url: format!("{}{path}", server.url),

@@ -234,6 +234,11 @@ impl World {
         self.maker = None;
     }
 
+    /// The configuration has no hooks any more when the matchmaker is next started.
+    pub(crate) fn forget_hooks(&mut self) {
+        self.hooks = HookMap::new();
+    }
+
     pub(crate) fn kill_both(&mut self) {
         self.kill_maker();
         self.broker = None;

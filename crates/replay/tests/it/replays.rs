@@ -190,7 +190,14 @@ fn latency_and_balance_are_measured_of_teams() {
 fn everybody_accepts_and_hooks_elsewhere_are_not_asked() {
     let hook = |id: &str, about| {
         let (id, timeout) = (HookId::new(id).unwrap(), Duration::from_secs(1));
-        Hook::Outside(OutsideHook { id, about, timeout, on_failure: OnFailure::Refuse, interval: None })
+        Hook::Outside(OutsideHook {
+            id,
+            about,
+            timeout,
+            on_failure: OnFailure::Refuse,
+            interval: None,
+            address: None,
+        })
     };
     let queue = Queue {
         accept: Some(Duration::from_secs(20)),

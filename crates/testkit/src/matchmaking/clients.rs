@@ -262,7 +262,14 @@ impl World {
             let Ok(id) = HookId::new(name) else { continue };
             if self.rng.u8(0..one_in) == 0 {
                 let timeout = Duration::from_secs(3);
-                hooks.push(Hook::Outside(OutsideHook { id, about, timeout, on_failure, interval: None }));
+                hooks.push(Hook::Outside(OutsideHook {
+                    id,
+                    about,
+                    timeout,
+                    on_failure,
+                    interval: None,
+                    address: None,
+                }));
             }
         }
         hooks.extend([Hook::TeamData, Hook::PartyMembership].into_iter().filter(|_| self.rng.bool()));

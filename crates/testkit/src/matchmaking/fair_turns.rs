@@ -11,9 +11,9 @@ use sortie_domain::time::Timestamp;
 use super::checks::expires_at;
 use super::world::World;
 
-/// Ticks in a row in which nothing that is due in a queue may end: there are three queues, of which one has its turn in a
-/// tick; and every second tick begins with tickets whose clients are gone, which may leave no room.
-const TICKS: u32 = 5;
+/// Ticks in a row in which nothing that is due in a queue may end: two other queues, and the tickets whose clients are
+/// gone, may have their turns before it, of which a tick has room for one at least.
+const TICKS: u32 = 3;
 
 /// What is due, by queue.
 pub(super) type Due = BTreeMap<QueueId, BTreeSet<String>>;

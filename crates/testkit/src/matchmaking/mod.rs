@@ -7,12 +7,14 @@
 //! | `clients` | parties who come, go, accept and decline; administrators |
 //! | `checks` | the invariants, after every step |
 //! | `crowds` | pools that this world does not have, and the matches that have to form |
+//! | `neighbours` | a queue beside one with a backlog |
 //! | `fair_turns` | deadlines that are postponed, tickets that hooks are not asked about |
 
 mod checks;
 mod clients;
 mod crowds;
 mod fair_turns;
+mod neighbours;
 mod outside;
 mod world;
 
@@ -114,5 +116,6 @@ impl fmt::Display for Report {
 pub fn run(seed: u64, broken: Option<BrokenRule>) -> Result<Report, Failure> {
     let mut report = world::World::new(seed, broken).run()?;
     report.of_crowds = crowds::run(seed, broken)?;
+    neighbours::run(seed, broken)?;
     Ok(report)
 }

@@ -19,8 +19,8 @@ pub(crate) struct Unfinished {
     hunts: BTreeMap<u64, Kept>,
     lines: BTreeMap<QueueId, Line>,
     bytes: usize,
-    /// Roots whose search found no room.
-    again: BTreeSet<u64>,
+    /// The queue of each root whose search found no room.
+    again: BTreeMap<u64, QueueId>,
     /// The queue that last had its turn.
     served: Option<QueueId>,
 }
@@ -37,6 +37,9 @@ struct Line {
     places: BTreeSet<u64>,
     /// With the number of turns of each.
     turns: BTreeSet<(u32, u64)>,
+    /// Roots whose search found no room.
+    again: BTreeSet<u64>,
+    bytes: usize,
     /// The last one that had a turn because of its age.
     at: u64,
     /// The next turn is by age.
@@ -64,22 +67,50 @@ impl Unfinished {
 
     /// Whether a match for the ticket at this place is still being looked for.
     pub(crate) fn contains(&self, place: u64) -> bool {
-        self.hunts.contains_key(&place) || self.again.contains(&place)
+        self.hunts.contains_key(&place) || self.again.contains_key(&place)
     }
 
-    /// Keeps a search, to be continued in its turn.
+    /// Keeps a search, to be continued in its turn. Within its queue's share of the memory, it finds room in any case:
+    /// the youngest searches of the queue that takes most have to start over.
     pub(crate) fn insert(&mut self, queue: &QueueId, place: u64, hunt: Hunt) {
         self.remove(place);
         let bytes = hunt.bytes();
-        if self.bytes + bytes > MAX_BYTES && !self.hunts.is_empty() {
-            self.again.insert(place);
-            return;
+        self.lines.entry(queue.clone()).or_default();
+        while self.bytes + bytes > MAX_BYTES && !self.hunts.is_empty() {
+            let own = self.lines.get(queue).map_or(0, |line| line.bytes);
+            if own + bytes > self.share() || !self.put_off_largest(queue) {
+                self.put_off(queue.clone(), place);
+                return;
+            }
         }
         self.bytes += bytes;
         let line = self.lines.entry(queue.clone()).or_default();
+        line.bytes += bytes;
         line.places.insert(place);
         line.turns.insert((hunt.turns, place));
         self.hunts.insert(place, Kept { queue: queue.clone(), hunt, bytes });
+    }
+
+    /// The share of each queue with cut searches in the memory, in bytes.
+    fn share(&self) -> usize {
+        let lines = self.lines.values().filter(|line| line.bytes > 0 || !line.again.is_empty());
+        MAX_BYTES / (lines.count() + 1).max(2)
+    }
+
+    /// Lets the youngest search of the queue that takes most memory start over later; false if that is `own`.
+    fn put_off_largest(&mut self, own: &QueueId) -> bool {
+        let largest = self.lines.iter().max_by_key(|(_, line)| line.bytes);
+        let Some((queue, line)) = largest.filter(|(queue, _)| *queue != own) else { return false };
+        let Some(youngest) = line.places.last().copied() else { return false };
+        let queue = queue.clone();
+        self.take(youngest);
+        self.put_off(queue, youngest);
+        true
+    }
+
+    fn put_off(&mut self, queue: QueueId, place: u64) {
+        self.lines.entry(queue.clone()).or_default().again.insert(place);
+        self.again.insert(place, queue);
     }
 
     /// Removes and returns the search that is next.
@@ -104,15 +135,27 @@ impl Unfinished {
         places.take(most).copied().collect()
     }
 
-    /// A root that is to start over, if there is room for its search.
-    pub(crate) fn next_anew(&mut self) -> Option<u64> {
-        if self.bytes > MAX_BYTES / 2 { None } else { self.again.pop_first() }
+    /// A root that is to start over, if there is room for its search: the oldest of the queue that takes the least
+    /// memory.
+    pub(crate) fn next_anew(&mut self) -> Option<(QueueId, u64)> {
+        let waiting = self.lines.iter().filter(|(_, line)| !line.again.is_empty());
+        let (queue, line) = waiting.min_by_key(|(_, line)| line.bytes)?;
+        if self.bytes > MAX_BYTES / 2 && line.bytes > self.share() / 2 {
+            return None;
+        }
+        let found = (queue.clone(), line.again.first().copied()?);
+        self.remove(found.1);
+        Some(found)
     }
 
     /// The ticket at this place no longer waits, or its search starts over.
     pub(crate) fn remove(&mut self, place: u64) {
         self.take(place);
-        self.again.remove(&place);
+        if let Some(queue) = self.again.remove(&place)
+            && let Some(line) = self.lines.get_mut(&queue)
+        {
+            line.again.remove(&place);
+        }
     }
 
     fn take(&mut self, place: u64) -> Option<Hunt> {
@@ -120,6 +163,7 @@ impl Unfinished {
         self.bytes -= bytes;
         // The line stays while there are others, so that it remembers the last turn.
         if let Some(line) = self.lines.get_mut(&queue) {
+            line.bytes -= bytes;
             line.places.remove(&place);
             line.turns.remove(&(hunt.turns, place));
         }
@@ -128,9 +172,10 @@ impl Unfinished {
 
     /// The queue's rules have changed: its tickets are looked at again.
     pub(crate) fn forget(&mut self, queue: &QueueId) {
-        for place in self.lines.remove(queue).map(|line| line.places).unwrap_or_default() {
-            self.take(place);
-        }
+        let Some(line) = self.lines.get(queue) else { return };
+        let places: Vec<u64> = line.places.iter().chain(&line.again).copied().collect();
+        places.into_iter().for_each(|place| self.remove(place));
+        self.lines.remove(queue);
     }
 }
 
@@ -144,10 +189,13 @@ mod tests {
 
     /// So large that all but one find room.
     fn large() -> Hunt {
-        let field = crate::matchmaking::search::Field {
-            list: Vec::with_capacity(MAX_BYTES / 100),
-            sizes: Vec::new(),
-        };
+        of_bytes(MAX_BYTES * 3 / 4)
+    }
+
+    /// Slightly larger.
+    fn of_bytes(bytes: usize) -> Hunt {
+        let count = bytes / size_of::<super::super::Candidate>();
+        let field = crate::matchmaking::search::Field { list: Vec::with_capacity(count), sizes: Vec::new() };
         let pool = super::super::InPool {
             pool: 0,
             pass: 0,
@@ -196,7 +244,30 @@ mod tests {
         assert_eq!((unfinished.len(), unfinished.contains(2)), (1, true));
         assert_eq!(unfinished.next_anew(), None);
         unfinished.remove(1);
-        assert_eq!(unfinished.next_anew(), Some(2));
+        assert_eq!(unfinished.next_anew(), Some((queue("a"), 2)));
         assert!(unfinished.is_empty());
+    }
+
+    #[test]
+    fn a_queue_with_few_searches_finds_room_beside_one_that_fills_it() {
+        let mut unfinished = Unfinished::default();
+        for place in 1..=10 {
+            unfinished.insert(&queue("a"), place, of_bytes(MAX_BYTES / 8));
+        }
+        assert!(unfinished.again.len() >= 3, "{}", unfinished.again.len());
+        unfinished.insert(&queue("b"), 20, of_bytes(MAX_BYTES / 8));
+        unfinished.insert(&queue("b"), 21, of_bytes(MAX_BYTES / 8));
+        let of_b = |unfinished: &Unfinished| unfinished.lines[&queue("b")].places.len();
+        assert_eq!(of_b(&unfinished), 2);
+        assert!(unfinished.bytes <= MAX_BYTES);
+        assert!(unfinished.hunts.contains_key(&1), "the youngest of the other queue start over");
+        for place in 22..=30 {
+            unfinished.insert(&queue("b"), place, of_bytes(MAX_BYTES / 8));
+        }
+        assert!(of_b(&unfinished) <= 4, "no more than its share: {}", of_b(&unfinished));
+        assert!(unfinished.lines[&queue("a")].places.len() >= 3);
+        unfinished.forget(&queue("a"));
+        unfinished.forget(&queue("b"));
+        assert!(unfinished.is_empty() && unfinished.bytes == 0);
     }
 }

@@ -9,19 +9,24 @@ const MAX_PAIRS: usize = 200_000;
 /// Verdicts on pairs of tickets, by their places, the older one first.
 #[derive(Default)]
 pub(crate) struct Verdicts {
-    known: BTreeMap<(u64, u64), (u64, bool)>,
+    known: BTreeMap<(u64, u64), (u32, u64, bool)>,
     /// In the order of insertion.
     order: VecDeque<(u64, u64)>,
+    /// How often rules have changed. Verdicts under earlier rules are replaced one by one: to remove all of them at
+    /// once takes longer than a step may.
+    edition: u32,
 }
 
 impl Verdicts {
     /// The known verdict on two tickets with the demands identified by `demands`.
     pub(crate) fn get(&self, pair: (u64, u64), demands: u64) -> Option<bool> {
-        self.known.get(&pair).filter(|(of, _)| *of == demands).map(|(_, fits)| *fits)
+        let known =
+            self.known.get(&pair).filter(|(edition, of, _)| (*edition, *of) == (self.edition, demands));
+        known.map(|(.., fits)| *fits)
     }
 
     pub(crate) fn insert(&mut self, pair: (u64, u64), demands: u64, fits: bool) {
-        if self.known.insert(pair, (demands, fits)).is_none() {
+        if self.known.insert(pair, (self.edition, demands, fits)).is_none() {
             self.order.push_back(pair);
         }
         while self.order.len() > MAX_PAIRS {
@@ -31,9 +36,8 @@ impl Verdicts {
     }
 
     /// The rules have changed.
-    pub(crate) fn clear(&mut self) {
-        self.known.clear();
-        self.order.clear();
+    pub(crate) const fn forget_all(&mut self) {
+        self.edition = self.edition.wrapping_add(1);
     }
 }
 
@@ -56,7 +60,9 @@ mod tests {
         }
         assert_eq!((verdicts.known.len(), verdicts.order.len()), (MAX_PAIRS, MAX_PAIRS));
         assert_eq!((verdicts.get((1, 2), 8), verdicts.get((0, 10), 0)), (None, Some(true)));
-        verdicts.clear();
+        verdicts.forget_all();
         assert_eq!(verdicts.get((0, 10), 0), None);
+        verdicts.insert((0, 10), 0, false);
+        assert_eq!((verdicts.get((0, 10), 0), verdicts.known.len()), (Some(false), MAX_PAIRS));
     }
 }

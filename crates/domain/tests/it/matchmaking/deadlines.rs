@@ -72,6 +72,76 @@ fn a_backlog_of_one_queue_delays_no_deadline_of_another() {
     assert!(is_busy(&table), "and the backlog is still there");
 }
 
+/// Four queues, each with a thousand tickets that are expensive to look at and demand less every second.
+fn with_backlogs(queue: Queue) -> Table {
+    let busy = ["busy 0", "busy 1", "busy 2", "busy 3"];
+    let [a, b, c, d] = busy.map(|id| (id, costly()));
+    let mut table = Table::configured(settings([a, b, c, d, ("q", queue)]));
+    for n in 0..4_000 {
+        let who = format!("p{n:04}");
+        table.start(&who, of(busy[n % 4], &who));
+    }
+    for _ in 0..40 {
+        table.now += 100;
+        table.advance_once();
+    }
+    assert!(is_busy(&table), "there is a backlog");
+    table
+}
+
+#[test]
+fn a_backlog_of_other_queues_delays_no_match() {
+    let mut table = with_backlogs(Queue::default());
+    for n in 0..10 {
+        let pair = [format!("a{n}"), format!("b{n}")];
+        pair.iter().for_each(|who| drop(table.solo(who)));
+        table.now += 100;
+        let ticks = ticks_until(&mut table, |table| {
+            pair.iter().all(|who| table.status(who) == Status::FindingServer)
+        });
+        assert!(ticks <= 1, "the match {n} is formed in the tick {ticks}");
+        assert!(is_busy(&table), "and the backlog is still there");
+    }
+}
+
+#[test]
+fn a_backlog_of_other_queues_delays_nobody_whose_demands_relax() {
+    let distance = RuleKind::Distance {
+        property: "mmr".into(),
+        measure: sortie_domain::matchmaking::settings::Measure::Average,
+        most: 1.0,
+        missing: 0.0,
+    };
+    let rule = Rule { relax_after: Some(secs(3)), ..Rule::new("skill", distance) };
+    let mut table = with_backlogs(Queue { rules: vec![rule], ..Queue::default() });
+    table.start("ann", rated(0.0, spec(&["ann"])));
+    table.start("bob", rated(1_000.0, spec(&["bob"])));
+    table.now += 2_999;
+    table.advance_once();
+    assert_eq!(table.status("ann"), Status::InProgress);
+    table.now += 1;
+    let ticks = ticks_until(&mut table, |table| table.status("ann") == Status::FindingServer);
+    assert!(ticks <= 2, "{ticks}");
+    assert!(is_busy(&table), "and the backlog is still there");
+}
+
+#[test]
+fn a_backlog_of_other_queues_keeps_nobody_out_of_a_match_of_the_waiting_tickets() {
+    let lobby = Queue { teams: 0, players_per_team: 0, ticket_expiration: secs(2), ..Queue::default() };
+    let lobby = Queue { min_players_per_team: 1, expiration_action: ExpirationAction::Minimum, ..lobby };
+    let mut table = with_backlogs(lobby);
+    for who in ["ann", "bob", "eve"] {
+        table.solo(who);
+    }
+    table.now += 100;
+    table.advance_once();
+    table.now += 1_900;
+    let ticks = ticks_until(&mut table, |table| table.status("ann") == Status::FindingServer);
+    assert!(ticks <= 1, "{ticks}");
+    assert_eq!(table.formed().last().map(|teams| teams.concat().len()), Some(3));
+    assert!(is_busy(&table), "and the backlog is still there");
+}
+
 #[test]
 fn tickets_expire_in_spite_of_a_backlog_in_their_own_queue() {
     let queue = Queue { ticket_expiration: secs(3), ..costly() };

@@ -116,6 +116,32 @@ fn values_that_differ_only_by_their_type_are_told() {
 }
 
 #[test]
+fn values_within_values_that_differ_by_their_type_only_are_named() {
+    let expression = "ticket.properties.codes == candidate.properties.codes".into();
+    let required = RuleKind::Expression { expression, about: About::Pair, need: Need::Required };
+    let required = Rule::new("same codes", required);
+    let mut table = Table::with(Queue { rules: vec![equal("level"), required], ..Queue::default() });
+    let with = |json: &str, who: &str| with_properties(json, spec(&[who]));
+    let long = "x".repeat(100);
+    table.start("list", with(r#"{"level":["40"],"codes":[1]}"#, "a"));
+    table.start("object", with(r#"{"level":[40],"codes":["1"]}"#, "b"));
+    table.start("me", with(r#"{"level":[40],"codes":[1]}"#, "me"));
+    let hint = |table: &Table, who: &str, rule: usize| {
+        let kept = explain(table, who).kept_out;
+        let of = kept[rule].by_type.clone().expect("a hint");
+        (of.property.to_string(), of.own.to_string(), of.theirs.to_string())
+    };
+    let of =
+        |property: &str, own: &str, theirs: &str| (property.to_owned(), own.to_owned(), theirs.to_owned());
+    assert_eq!(hint(&table, "me", 0), of("level", "[40]", r#"["40"]"#));
+    assert_eq!(hint(&table, "me", 1), of("codes", "[1]", r#"["1"]"#));
+    let object = |level: &str| format!(r#"{{"level":{{"name":"{long}","min":[{level}]}}}}"#);
+    table.start("long", with(&object(r#""7""#), "c"));
+    table.start("mine", with(&object("7"), "d"));
+    assert_eq!(hint(&table, "mine", 0), of("level.min[0]", "7", r#""7""#));
+}
+
+#[test]
 fn a_ticket_that_failed_says_why_and_one_in_a_match_says_in_which() {
     let hooks = vec![outside("bouncer", HookPoint::ValidateTicket, OnFailure::Refuse)];
     let mut table =

@@ -3,6 +3,7 @@
 use sortie_domain::ids::{QueueId, TicketId};
 use sortie_domain::machine::Machine as _;
 use sortie_domain::matchmaking::settings::{Hook, HookPoint, OnFailure, OutsideHook, Queue, Settings};
+use sortie_domain::matchmaking::words::of_ignored;
 use sortie_domain::matchmaking::{Command, Effect, FORM_BATCH, FormedMatch, IgnoredCause, Matchmaker, Reply};
 
 use super::table::{Table, ids, queue_id, secs, settings, spec, ticket_id};
@@ -70,6 +71,7 @@ fn a_hook_is_asked_again_at_its_interval_while_somebody_waits() {
                 timeout: secs(1),
                 on_failure: OnFailure::Refuse,
                 interval,
+                address: None,
             })],
             ticket_expiration: secs(600),
             ..Queue::default()
@@ -248,6 +250,17 @@ fn a_malformed_match_is_ignored_alone_and_remembered() {
     assert_eq!(last.answer.first, "matches[0]: missing field `teams`\\u{1b}[2J");
     table.solo("eve");
     table.tick();
+    let explained = table.maker.explain(&ticket_id("eve"), table.time()).unwrap().ignored.unwrap();
+    assert_eq!((explained.hook.as_str(), explained.count, explained.total), ("f", 4, 4));
+    assert_eq!(explained.first, last.answer.first);
+    let said = "In an answer of the hook `f`, which forms the matches of the queue, 4 matches were ignored";
+    assert_eq!(of_ignored(&explained, false), format!("{said}."));
+    assert_eq!(of_ignored(&explained, true), format!("{said}: {}.", last.answer.first));
+    assert_eq!(
+        table.maker.explain(&ticket_id("ann"), table.time()).unwrap().ignored,
+        None,
+        "it waits no more"
+    );
     answer(&mut table, 2, Some(vec![Err("a\u{1b}[2J".to_owned())]));
     assert_eq!(fault(&table.maker).problem, "matches[0]: a\\u{1b}[2J");
     let last = fault(&table.maker);

@@ -1,6 +1,7 @@
 //! Players who wait in several queues: the first match wins, and a dissolved match costs nobody their place.
 
 use sortie_domain::ids::MatchId;
+use sortie_domain::machine::Machine as _;
 use sortie_domain::matchmaking::model::{CancelCause, SeatOffer, Status, TicketEnd, TicketSpec, TicketState};
 use sortie_domain::matchmaking::settings::{Backfill, Hook, HookPoint, OnFailure, Queue, Settings};
 use sortie_domain::matchmaking::{Command, Effect, Event, FormedMatch, TicketVerdict, words};
@@ -367,6 +368,52 @@ fn very_many_other_tickets_end_over_several_steps_before_the_players_can_connect
     assert!(last < ready, "nobody waits elsewhere who can connect");
     assert!(table.maker.tickets(0, 10).items.is_empty());
     assert!(matched_elsewhere(&table, "p599 in t"));
+}
+
+/// The same for players who connect to one of them: nothing is submitted, and a restart loses nothing.
+#[test]
+fn very_many_other_tickets_of_a_match_without_a_server_end_over_several_steps() {
+    let queue =
+        |size, hooks| Queue { players_per_team: size, min_players_per_team: size, hooks, ..Queue::default() };
+    let hosted = vec![Hook::PeerToPeerHost("address".into())];
+    let names = ["q", "r", "s", "t"];
+    let all = names.map(|name| match name {
+        "q" => (name, queue(300, hosted.clone())),
+        _ => (name, queue(500, Vec::new())),
+    });
+    let mut table = within(4, settings(all));
+    let address = sortie_domain::properties::Properties::parse(r#"{"address":"here"}"#).unwrap();
+    for name in names {
+        for number in 0..600 {
+            let who = format!("p{number}");
+            let mut spec = of(name, &[&who]);
+            spec.parties[0].players[0].properties = address.clone();
+            table.start(&format!("{who} in {name}"), spec);
+        }
+    }
+    let count = |table: &Table, wanted: fn(&Event) -> bool| {
+        table.log.iter().filter(|record| wanted(&record.event)).count()
+    };
+    let cancelled = |table: &Table| count(table, |event| matches!(event, Event::TicketCancelled { .. }));
+    let ready = |table: &Table| count(table, |event| matches!(event, Event::MatchReady { .. }));
+    while table.maker.formations().count() == 0 {
+        table.now += 100;
+        table.advance_once();
+    }
+    let first = cancelled(&table);
+    assert!(first < 1_800 && ready(&table) == 0, "{first}");
+    table.advance_once();
+    let second = cancelled(&table);
+    assert!((first + 1..1_800).contains(&second) && ready(&table) == 0, "{second}");
+    table.restart();
+    table.advance(secs(1));
+    assert_eq!((cancelled(&table), ready(&table)), (1_800, 1));
+    assert!(table.effects.iter().all(|effect| !matches!(effect, Effect::Submit { .. })));
+    assert!(table.maker.outstanding().is_empty());
+    let last = table.log.iter().rposition(|record| matches!(record.event, Event::TicketCancelled { .. }));
+    let told = table.log.iter().position(|record| matches!(record.event, Event::MatchReady { .. }));
+    assert!(last < told, "nobody waits elsewhere who can connect");
+    assert_eq!(table.status("p0 in q"), Status::Completed);
 }
 
 /// The match ends before all other tickets have: the rest of them waits again.

@@ -75,7 +75,14 @@ pub(crate) fn far_from(latencies: &[(&str, u32)], spec: TicketSpec) -> TicketSpe
 }
 
 pub(crate) fn outside(id: &str, about: HookPoint, on_failure: OnFailure) -> Hook {
-    Hook::Outside(OutsideHook { id: hook_id(id), about, timeout: secs(5), on_failure, interval: None })
+    Hook::Outside(OutsideHook {
+        id: hook_id(id),
+        about,
+        timeout: secs(5),
+        on_failure,
+        interval: None,
+        address: None,
+    })
 }
 
 pub(crate) fn at(details: &str) -> Connection {

@@ -12,8 +12,8 @@ use sortie_domain::matchmaking::model::{
 };
 use sortie_domain::matchmaking::order::UsedKey;
 use sortie_domain::matchmaking::settings::{
-    About, Backfill, ExpirationAction, Hook, HookPoint, Measure, Need, OnFailure, OutsideHook, Queue, Rule,
-    RuleKind, Settings, WidenStep,
+    About, Backfill, ExpirationAction, Hook, HookAddress, HookPoint, Measure, Need, OnFailure, OutsideHook,
+    Queue, Rule, RuleKind, Settings, WidenStep,
 };
 use sortie_domain::time::Timestamp;
 
@@ -26,7 +26,8 @@ records! { form:
         teams, players_per_team, min_players_per_team, ticket_expiration, expiration_action, accept, backfill,
         seat_timeout, max_requeues, hooks, rules, properties
     }
-    OutsideHook { id, about, timeout, on_failure, interval }
+    OutsideHook { id, about, timeout, on_failure, interval, address }
+    HookAddress { url, concurrency, breaker_failures, breaker_pause, key_env }
     Rule { name, kind, widen, relax_after }
     WidenStep { after, value }
     Player { id, ratings, latencies, blocked, properties }

@@ -61,6 +61,7 @@ fn outside(about: HookPoint) -> Hook {
         timeout: seconds(2),
         on_failure: OnFailure::Refuse,
         interval: None,
+        address: None,
     })
 }
 

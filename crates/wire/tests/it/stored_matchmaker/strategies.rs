@@ -18,8 +18,8 @@ use sortie_domain::matchmaking::model::{
 };
 use sortie_domain::matchmaking::order::UsedKey;
 use sortie_domain::matchmaking::settings::{
-    About, Backfill, ExpirationAction, Hook, HookPoint, Measure, Need, OnFailure, OutsideHook, Queue, Rule,
-    RuleKind, Settings, WidenStep,
+    About, Backfill, ExpirationAction, Hook, HookAddress, HookPoint, Measure, Need, OnFailure, OutsideHook,
+    Queue, Rule, RuleKind, Settings, WidenStep,
 };
 use sortie_domain::matchmaking::{Event, Snapshot};
 use sortie_domain::properties::Properties;
@@ -157,8 +157,25 @@ fn offer() -> impl Strategy<Value = Arc<SeatOffer>> {
 fn hook() -> impl Strategy<Value = Hook> {
     let points = vec![HookPoint::ValidateTicket, HookPoint::FormMatch, HookPoint::NewMatch];
     let failures = vec![OnFailure::Accept, OnFailure::Refuse];
-    let outside = (hook_id(), select(points), duration(), select(failures), option::of(duration())).prop_map(
-        |(id, about, timeout, on_failure, interval)| OutsideHook { id, about, timeout, on_failure, interval },
+    let address = (name(), any::<u32>(), any::<u32>(), duration(), option::of(name())).prop_map(
+        |(url, concurrency, breaker_failures, breaker_pause, key_env)| HookAddress {
+            url,
+            concurrency,
+            breaker_failures,
+            breaker_pause,
+            key_env,
+        },
+    );
+    let times = (duration(), option::of(duration()));
+    let outside = (hook_id(), select(points), times, select(failures), option::of(address)).prop_map(
+        |(id, about, (timeout, interval), on_failure, address)| OutsideHook {
+            id,
+            about,
+            timeout,
+            on_failure,
+            interval,
+            address,
+        },
     );
     prop_oneof![
         btree_map(any::<u32>(), queue_id(), 0..MANY).prop_map(Hook::QueueByPartySize),
