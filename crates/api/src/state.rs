@@ -10,6 +10,7 @@ use sortie_domain::broker::{Broker, Command, Refusal, Reply};
 use sortie_domain::matchmaking::{self, Matchmaker};
 use sortie_domain::time::Timestamp;
 use sortie_engine::{CallError, Clock, Handle, Hosted, Unavailable};
+use sortie_openapi::Description;
 use sortie_serving::Allowances;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,6 @@ use crate::auth::Auth;
 use crate::codes;
 use crate::error::ApiError;
 use crate::one_place::LeadsBack;
-use crate::openapi;
 use crate::player_feed::PlayerFeed;
 use crate::player_order::PlayerRights;
 use crate::servers::Holders;
@@ -49,9 +49,8 @@ pub struct ApiOptions {
     pub limits: Limits,
     /// How often one player may call; shared with the other parts that take players' calls.
     pub player_calls: Allowances,
-    /// Descriptions of other routes on the same port: parts of an OpenAPI document (`tags`, `paths`,
-    /// `components.schemas` and `.securitySchemes`).
-    pub described: Vec<serde_json::Value>,
+    /// Descriptions of other routes on the same port.
+    pub described: Vec<Description>,
     /// What `/readyz` asks the other parts of the process.
     pub checks: Vec<Check>,
     /// Cancelled when the process shuts down: streams and held calls end, health reports it.
@@ -134,8 +133,8 @@ pub(crate) struct Shared {
     pub(crate) player_feed: PlayerFeed,
     /// Who speaks for which game server.
     pub(crate) holders: Holders,
-    /// Created at the first request.
-    openapi: OnceLock<Bytes>,
+    /// The description of everything that is served here, created at the first request.
+    pub(crate) openapi: OnceLock<Bytes>,
     log_streams: Arc<Semaphore>,
     /// What each caller has open.
     pub(crate) shares: CallerShares,
@@ -171,12 +170,6 @@ impl Api {
 }
 
 impl Shared {
-    /// The description of everything that is served here.
-    pub(crate) fn openapi(&self) -> Bytes {
-        let make = || Bytes::from(openapi::document(&self.options.described).to_string());
-        self.openapi.get_or_init(make).clone()
-    }
-
     /// Sends the broker a command.
     pub(crate) async fn call(&self, command: Command) -> Result<Reply, CallError<Refusal>> {
         self.options.broker.call(command).await

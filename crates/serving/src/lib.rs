@@ -14,7 +14,6 @@
 //! | [`read_body`], [`limit_grpc_bodies`] | request bodies, limited in size and time |
 //! | [`end_grpc_streams`] | response streams, which end with the process |
 //! | [`json_response`], [`error_response`] | responses with a document |
-//! | [`Schemas`] | types in the OpenAPI document |
 //! | [`Limits`] | all of these limits |
 //!
 //! A crate of its own because control plane and sidecar both serve callers that they cannot trust to behave, and share
@@ -32,7 +31,6 @@ mod held;
 mod limits;
 mod listen;
 mod opening;
-mod schemas;
 mod serve;
 mod shares;
 mod until;
@@ -47,7 +45,6 @@ pub use held::Reading;
 pub use limits::Limits;
 pub use listen::{ListenAddr, ListenAddrError};
 pub use opening::{Halves, halves};
-pub use schemas::Schemas;
 pub use serve::serve;
 pub use shares::{Share, Shares, network};
 pub use visitors::Visitors;

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::HeaderMap;
 use futures::future::BoxFuture;
-use serde_json::Value;
 use sortie_api::Check;
 use sortie_engine::supervisor::Supervisor;
 use sortie_metrics::Collector;
+use sortie_openapi::Description;
 use sortie_serving::Limits;
 
 /// Decides by a call's headers whether the caller may read the metrics.
@@ -30,8 +30,8 @@ pub(crate) trait Role: Send {
         Router::new()
     }
 
-    /// The part of the OpenAPI document about that: `tags`, `paths`, `components.schemas` and `.securitySchemes`.
-    fn description(&self) -> Option<Value> {
+    /// The part of the OpenAPI document about that.
+    fn description(&self) -> Option<Description> {
         None
     }
 

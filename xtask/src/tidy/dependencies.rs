@@ -19,13 +19,24 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Adapters never use each other.
     ("sortie-allocators", &["sortie-domain", "sortie-engine", "sortie-inherited"]),
     ("sortie-matchmaker", &["sortie-domain", "sortie-engine", "sortie-tls", "sortie-wire"]),
-    ("sortie-api", &["sortie-domain", "sortie-engine", "sortie-identity", "sortie-serving", "sortie-wire"]),
+    (
+        "sortie-api",
+        &[
+            "sortie-domain",
+            "sortie-engine",
+            "sortie-identity",
+            "sortie-openapi",
+            "sortie-serving",
+            "sortie-wire",
+        ],
+    ),
     (
         "sortie-gateway",
         &[
             "sortie-domain",
             "sortie-engine",
             "sortie-identity",
+            "sortie-openapi",
             "sortie-serving",
             "sortie-wire",
             "sortie-tokens",
@@ -34,11 +45,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     // How to read a file of settings, which is no contract of ours.
     ("sortie-config-file", &[]),
     // Ports for devices, which know nothing of matches.
-    ("sortie-dispatch", &["sortie-config-file", "sortie-metrics", "sortie-serving"]),
+    ("sortie-dispatch", &["sortie-config-file", "sortie-metrics", "sortie-openapi", "sortie-serving"]),
     // A driver of those ports, on the other side of the contract: it has the frames only.
     ("sortie-tunnel", &["sortie-dispatch", "sortie-tls"]),
     // What roles tell, which is no contract of ours.
-    ("sortie-metrics", &["sortie-serving"]),
+    ("sortie-metrics", &["sortie-openapi", "sortie-serving"]),
     // Loads a control plane from outside, so it may use what its users may, and the roles that it measures alone.
     (
         "sortie-bench",
@@ -53,6 +64,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "sortie-wire",
         ],
     ),
+    // How to describe routes, which is no contract of ours.
+    ("sortie-openapi", &[]),
     // How to serve on a port, which is no contract of ours.
     ("sortie-serving", &["sortie-wire"]),
     // How to speak TLS, which is no contract of ours.
@@ -170,7 +183,7 @@ mod tests {
     fn an_allowance_that_nothing_uses_is_found() {
         let packages = [
             Package::fake("sortie-replay", &["sortie-domain"], &[]),
-            Package::fake("sortie-metrics", &["sortie-serving"], &[]),
+            Package::fake("sortie-metrics", &["sortie-openapi", "sortie-serving"], &[]),
         ];
         let found = problems(&rooms_are_closed(&Repository::fake([]).with(&packages)));
         assert_eq!(found.len(), 1, "{found:?}");
