@@ -114,6 +114,7 @@ pub(crate) fn clean(target: &Path, mut cargo: Command) -> Result<Command, Stop> 
         "sortie-domain",
         "sortie-engine",
         "sortie-openapi",
+        "sortie-retry",
         "sortie-serving",
         "sortie-tokens",
         "sortie-wire",

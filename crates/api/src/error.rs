@@ -14,15 +14,15 @@ use serde_json::json;
 use sortie_domain::broker::Refusal;
 use sortie_domain::matchmaking;
 use sortie_engine::{CallError, SubscribeError, Unavailable};
-use sortie_serving::{BodyError, TooMany, error_document, json_response};
+use sortie_serving::{
+    BodyError, RETRY_AFTER_SECONDS, TooMany, error_document, json_response, retry_after_seconds,
+};
 use sortie_wire::any::Any;
 use sortie_wire::json::{self, JsonError};
 use sortie_wire::status::{self, ErrorInfo, Status};
 
 use crate::codes::{self, Code, Kind};
 
-/// `retry-after` for callers who were refused because something is full or unavailable, in seconds.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 /// Key under which a gRPC error's `ErrorInfo` names the field.
 const FIELD: &str = "field";
 /// Key under which it names the match.
@@ -199,8 +199,8 @@ impl ApiError {
         let mut response = json_response(status, body);
         let headers = response.headers_mut();
         if matches!(self.0.kind, Kind::Unavailable | Kind::Exhausted) {
-            let pause = self.0.retry_after.map_or(RETRY_AFTER_SECONDS, HeaderValue::from);
-            headers.insert(RETRY_AFTER, pause);
+            let pause = self.0.retry_after.unwrap_or(RETRY_AFTER_SECONDS);
+            headers.insert(RETRY_AFTER, pause.into());
         }
         if self.0.kind == Kind::Unauthenticated {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -282,7 +282,7 @@ impl From<TooMany> for ApiError {
         let TooMany::Calls(pause) = too_many else {
             return codes::TOO_MANY.error("too many calls of this player wait; try again later");
         };
-        let seconds = pause.as_millis().div_ceil(1000).max(1) as u64;
+        let seconds = retry_after_seconds(pause);
         let mut error =
             codes::TOO_MANY.error(format!("too many calls of this player; try again in {seconds} s"));
         error.0.retry_after = Some(seconds);

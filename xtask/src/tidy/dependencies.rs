@@ -8,9 +8,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sortie-domain", &[]),
     ("sortie-tokens", &[]),
     ("sortie-wire", &["sortie-domain"]),
-    ("sortie-engine", &["sortie-domain"]),
+    ("sortie-engine", &["sortie-domain", "sortie-retry"]),
     ("sortie-config", &["sortie-config-file", "sortie-domain", "sortie-inherited"]),
-    ("sortie-identity", &["sortie-domain", "sortie-tls"]),
+    ("sortie-identity", &["sortie-domain", "sortie-tls", "sortie-watched"]),
     ("sortie-testkit", &["sortie-domain"]),
     ("sortie-load", &["sortie-domain"]),
     ("sortie-replay", &["sortie-domain", "sortie-wire"]),
@@ -47,7 +47,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Ports for devices, which know nothing of matches.
     ("sortie-dispatch", &["sortie-config-file", "sortie-metrics", "sortie-openapi", "sortie-serving"]),
     // A driver of those ports, on the other side of the contract: it has the frames only.
-    ("sortie-tunnel", &["sortie-dispatch", "sortie-tls"]),
+    ("sortie-tunnel", &["sortie-dispatch", "sortie-retry", "sortie-tls"]),
     // What roles tell, which is no contract of ours.
     ("sortie-metrics", &["sortie-openapi", "sortie-serving"]),
     // Loads a control plane from outside, so it may use what its users may, and the roles that it measures alone.
@@ -64,17 +64,27 @@ const ROOMS: &[(&str, &[&str])] = &[
             "sortie-wire",
         ],
     ),
+    // When to try again, and when a file has changed, which are no contracts of ours.
+    ("sortie-retry", &[]),
+    ("sortie-watched", &[]),
     // How to describe routes, which is no contract of ours.
     ("sortie-openapi", &[]),
     // How to serve on a port, which is no contract of ours.
     ("sortie-serving", &["sortie-wire"]),
     // How to speak TLS, which is no contract of ours.
-    ("sortie-tls", &[]),
+    ("sortie-tls", &["sortie-watched"]),
     // A game of anybody's: it has the public contracts only.
-    ("sortie-arena", &["sortie-tls"]),
+    ("sortie-arena", &["sortie-retry", "sortie-tls"]),
     (
         "sortie-sidecar",
-        &["sortie-config-file", "sortie-inherited", "sortie-serving", "sortie-tls", "sortie-wire"],
+        &[
+            "sortie-config-file",
+            "sortie-inherited",
+            "sortie-retry",
+            "sortie-serving",
+            "sortie-tls",
+            "sortie-wire",
+        ],
     ),
     (
         "sortie-fuzz",
@@ -162,7 +172,7 @@ mod tests {
     fn a_crate_in_a_room_that_is_not_its_own_is_found() {
         let packages = [
             Package::fake("sortie-api", &["sortie-domain", "sortie-gateway", "axum"], &[]),
-            Package::fake("sortie-arena", &["sortie-tls", "sortie-wire"], &[]),
+            Package::fake("sortie-arena", &["sortie-retry", "sortie-tls", "sortie-wire"], &[]),
             Package::fake("sortie", &["sortie-api", "sortie-testkit"], &[]),
             Package::fake("sortie-new", &[], &[]),
         ];

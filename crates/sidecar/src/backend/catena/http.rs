@@ -2,13 +2,14 @@
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sortie_retry::retry_after;
 use sortie_wire::json;
 use sortie_wire::status::Status;
 use tokio::time::Instant;
@@ -102,8 +103,8 @@ impl Http {
 }
 
 fn rest_of(response: &Response) -> Option<Duration> {
-    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    retry_after(value, SystemTime::now())
 }
 
 async fn read(mut response: Response) -> Result<Vec<u8>, BackendError> {
