@@ -75,6 +75,13 @@ struct Inner {
     retry_after: Option<u64>,
 }
 
+impl Code {
+    /// An error with this code.
+    pub(crate) fn error(self, problem: impl Into<Cow<'static, str>>) -> ApiError {
+        ApiError::new(self, problem)
+    }
+}
+
 impl ApiError {
     pub(crate) fn new(code: Code, problem: impl Into<Cow<'static, str>>) -> Self {
         Self::from_parts(code.name, code.kind, None, problem.into())
@@ -103,6 +110,14 @@ impl ApiError {
     /// A limit was reached.
     pub(crate) fn too_many(what: &str, limit: usize) -> Self {
         codes::TOO_MANY.error(format!("too many {what}: at most {limit} are allowed"))
+    }
+
+    /// A machine answered a command with a reply of another kind. The reply is not logged: it may contain player data.
+    pub(crate) fn unexpected<T>(reply: &T) -> Self {
+        Self::internal(format_args!(
+            "reply {:?} does not belong to the command",
+            std::mem::discriminant(reply)
+        ))
     }
 
     /// A bug, which is logged for the operator.

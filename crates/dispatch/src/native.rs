@@ -16,7 +16,7 @@ use sortie_serving::{BodyError, error_response, not_a_list, read_body};
 use thiserror::Error;
 
 use crate::accept::AcceptList;
-use crate::driver::Protocol;
+use crate::frame::Protocol;
 use crate::http::{Caller, Query, json, port_number};
 use crate::hub::Hub;
 use crate::tokens::{IssueError, Scope};

@@ -94,12 +94,12 @@ impl Operation {
     #[must_use]
     pub fn body<T: JsonSchema>(self, schemas: &mut Schemas, required: bool, example: &Value) -> Self {
         let schema = schemas.read::<T>();
-        self.body_media(required, json!({"schema": schema, "example": example}))
+        self.body_media(required, &json!({"schema": schema, "example": example}))
     }
 
     /// A JSON body, as a media type object.
     #[must_use]
-    pub fn body_media(mut self, required: bool, media: Value) -> Self {
+    pub fn body_media(mut self, required: bool, media: &Value) -> Self {
         self.document["requestBody"] = json!({"required": required, "content": {"application/json": media}});
         self
     }
@@ -121,12 +121,12 @@ impl Operation {
     /// A response of another content type, or of a form without a Rust type.
     #[must_use]
     pub fn content(self, status: impl Display, text: &str, kind: &str, schema: &Value) -> Self {
-        self.media(status, text, kind, json!({"schema": schema}))
+        self.media(status, text, kind, &json!({"schema": schema}))
     }
 
     /// A response, as a media type object.
     #[must_use]
-    pub fn media(self, status: impl Display, text: &str, kind: &str, media: Value) -> Self {
+    pub fn media(self, status: impl Display, text: &str, kind: &str, media: &Value) -> Self {
         let mut answered = self.bare(&status, text);
         answered.document["responses"][status.to_string()]["content"] = json!({kind: media});
         answered

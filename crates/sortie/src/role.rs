@@ -10,7 +10,7 @@ use axum::Router;
 use axum::http::HeaderMap;
 use futures::future::BoxFuture;
 use sortie_api::Check;
-use sortie_engine::supervisor::Supervisor;
+use sortie_engine::supervisor::{OnFailure, Stage, Supervisor};
 use sortie_metrics::Collector;
 use sortie_openapi::Description;
 use sortie_serving::Limits;
@@ -57,4 +57,19 @@ pub(crate) trait Role: Send {
 
     /// Starts its tasks, each with the stage of an ordered stop in which it ends.
     fn spawn(self: Box<Self>, _supervisor: &mut Supervisor, _limits: &Limits) {}
+}
+
+/// Work that ends by itself, or with the control plane.
+pub(crate) fn spawn_work(
+    supervisor: &mut Supervisor,
+    name: &'static str,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    supervisor.spawn(name, Stage::Work, OnFailure::GoOn, |stop| async move {
+        tokio::select! {
+            () = work => {}
+            () = stop.stopped() => {}
+        }
+        Ok(())
+    });
 }

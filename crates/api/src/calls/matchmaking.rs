@@ -16,12 +16,13 @@ use sortie_wire::catena::matchmaking::{
     GetMatchmakingStatusRequest, GetMatchmakingStatusResponse, ListTicketsRequest, ListTicketsResponse,
     MatchmakingStatus, MatchmakingTicketWithState, StartMatchmakingRequest, StartMatchmakingResponse,
 };
+use sortie_wire::cloud_event::rfc3339;
 
 use super::match_broker::{MAX_LISTED, MAX_LISTED_BYTES, health};
-use super::{entities, id, matchmaking_config, unexpected};
+use super::{entities, id, matchmaking_config};
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::native::{rfc3339, state_name};
+use crate::names::state_name;
 use crate::one_place::{self, Places};
 use crate::player_order::{self, OwnRating};
 use crate::sight::Sight;
@@ -63,7 +64,7 @@ fn started(ticket: &TicketId) -> StartMatchmakingResponse {
 async fn start(api: &Api, spec: TicketSpec) -> Result<TicketId, ApiError> {
     match api.call_maker(Command::Start { id: None, spec }).await.map_err(entities::named)? {
         Reply::Started { ticket } => Ok(ticket),
-        other => Err(unexpected(&other)),
+        other => Err(ApiError::unexpected(&other)),
     }
 }
 
@@ -90,7 +91,7 @@ pub(crate) async fn server_cancel_matchmaking(
 async fn cancel(api: &Api, id: TicketId) -> Result<CancelMatchmakingResponse, ApiError> {
     match api.call_maker(Command::Cancel { id }).await? {
         Reply::Ticket(_) => Ok(CancelMatchmakingResponse {}),
-        other => Err(unexpected(&other)),
+        other => Err(ApiError::unexpected(&other)),
     }
 }
 
@@ -188,7 +189,7 @@ pub(crate) async fn admin_x_reconfigure_matchmaker(
     let settings = matchmaking_config::changed(settings, &request.config)?;
     match api.call_maker(Command::Reconfigure { settings }).await.map_err(entities::named)? {
         Reply::Done => Ok(AdminXReconfigureMatchmakerResponse { success: true }),
-        other => Err(unexpected(&other)),
+        other => Err(ApiError::unexpected(&other)),
     }
 }
 

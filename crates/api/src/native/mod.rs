@@ -21,14 +21,13 @@ use serde_json::value::RawValue;
 use sortie_domain::properties::Properties;
 
 use sortie_serving::{json_response, not_a_list};
-pub(crate) use sortie_wire::cloud_event::rfc3339;
+use sortie_wire::cloud_event::rfc3339;
 
 use crate::codes;
 use crate::error::{ApiError, Form};
 use crate::http::Routes;
 
 pub(crate) use descriptions::operations;
-pub(crate) use ticket_view::state_name;
 
 /// Every route.
 pub(crate) fn routes() -> Routes {

@@ -58,7 +58,7 @@ pub(super) fn operation(described: &Described, called: &Method, route: &str, is_
         200,
         many,
         "application/json",
-        media(&called.output),
+        &media(&called.output),
     );
     let names: Vec<_> = operation.path_names().map(ToOwned::to_owned).collect();
     let (in_path, in_query) = fields(described, called, &names);
@@ -66,7 +66,7 @@ pub(super) fn operation(described: &Described, called: &Method, route: &str, is_
     let parameters =
         in_path.into_iter().chain(in_query.into_iter().filter(|_| by_query)).chain(session(called));
     let operation = parameters.fold(operation, Operation::parameter);
-    if by_query { operation } else { operation.body_media(false, media(&called.input)) }
+    if by_query { operation } else { operation.body_media(false, &media(&called.input)) }
 }
 
 fn media(message: &str) -> Value {

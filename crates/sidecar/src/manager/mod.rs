@@ -67,9 +67,6 @@ pub const CALL_TIME: Duration = Duration::from_secs(5);
 /// Pause before the next call to a backend that is away. The maximum is the longest that a backend that comes back waits
 /// for a MatchReady; it fails matches that are not ready after 30 s.
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(250), max: Duration::from_secs(10) };
-/// Timeout of a request for a match if the server is willing to wait: backends hold such a call for at most 30 s; the
-/// rest is margin.
-pub const HELD_CALL_TIME: Duration = Duration::from_secs(45);
 /// Timeout of the resolver.
 pub const RESOLVE_TIME: Duration = Duration::from_secs(10);
 /// Maximum length of an id, in bytes.

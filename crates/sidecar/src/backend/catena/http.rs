@@ -16,8 +16,7 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::{ALIVE_PERIOD, CONNECT_TIME, CatenaBackendError, MAX_ANSWER_BYTES, last_cause, meaning};
-use crate::backend::BackendError;
-use crate::manager::HELD_CALL_TIME;
+use crate::backend::{BackendError, HELD_CALL_TIME};
 
 /// Maximum pause that a backend can request.
 const MAX_REST: Duration = Duration::from_secs(60);
