@@ -113,6 +113,8 @@ pub(crate) fn clean(target: &Path, mut cargo: Command) -> Result<Command, Stop> 
         "sortie-config-file",
         "sortie-domain",
         "sortie-engine",
+        "sortie-openapi",
+        "sortie-retry",
         "sortie-serving",
         "sortie-tokens",
         "sortie-wire",

@@ -21,14 +21,14 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
-use sortie_domain::ids::{FleetId, PlayerId};
+use sortie_domain::ids::PlayerId;
 use sortie_identity::{PlayerTokens, ServerKeys, TokenError, looks_like_token};
 use sortie_serving::bearer;
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use crate::codes;
 use crate::error::ApiError;
-use crate::servers::SpeaksFor;
+use crate::holders::{ServersOfKey, SpeaksFor};
 
 const API_KEY: &str = "catena-api-key";
 const SESSION_ID: &str = "catena-session-id";
@@ -87,27 +87,6 @@ impl Permissions {
     /// Whether one of `permissions` is among these.
     pub(crate) fn has_any(self, permissions: &[Permission]) -> bool {
         permissions.iter().any(|permission| self.has(*permission))
-    }
-}
-
-/// Which game servers the holder of a key with the permission of game servers speaks for. Administrators speak for all.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub enum ServersOfKey {
-    /// Servers that registered themselves and that no other key speaks for.
-    #[default]
-    SelfRegistered,
-    /// The same, and servers that were started here and have not sent a key of their own: those started by an older
-    /// version.
-    Inherited,
-    /// Servers that were started for these fleets.
-    OfFleets(Vec<FleetId>),
-}
-
-impl ServersOfKey {
-    /// The servers of a key that names these fleets.
-    #[must_use]
-    pub fn of(fleets: Vec<FleetId>) -> Self {
-        if fleets.is_empty() { Self::SelfRegistered } else { Self::OfFleets(fleets) }
     }
 }
 

@@ -1,15 +1,11 @@
 //! The stable codes of this layer, and how each kind of error maps to the two transports.
 
-use std::borrow::Cow;
-
 use axum::http::StatusCode;
 use sortie_domain::broker::Refusal;
 use sortie_domain::matchmaking;
 use sortie_domain::refusal::RefusalKind;
 use sortie_engine::Unavailable;
 use tonic::Code as Grpc;
-
-use crate::error::ApiError;
 
 /// What kind of error it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,13 +83,6 @@ impl From<RefusalKind> for Kind {
 pub(crate) struct Code {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
-}
-
-impl Code {
-    /// An error with this code.
-    pub(crate) fn error(self, problem: impl Into<Cow<'static, str>>) -> ApiError {
-        ApiError::new(self, problem)
-    }
 }
 
 macro_rules! codes {

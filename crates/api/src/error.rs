@@ -14,15 +14,15 @@ use serde_json::json;
 use sortie_domain::broker::Refusal;
 use sortie_domain::matchmaking;
 use sortie_engine::{CallError, SubscribeError, Unavailable};
-use sortie_serving::{BodyError, TooMany, error_document, json_response};
+use sortie_serving::{
+    BodyError, RETRY_AFTER_SECONDS, TooMany, error_document, json_response, retry_after_seconds,
+};
 use sortie_wire::any::Any;
 use sortie_wire::json::{self, JsonError};
 use sortie_wire::status::{self, ErrorInfo, Status};
 
 use crate::codes::{self, Code, Kind};
 
-/// `retry-after` for callers who were refused because something is full or unavailable, in seconds.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 /// Key under which a gRPC error's `ErrorInfo` names the field.
 const FIELD: &str = "field";
 /// Key under which it names the match.
@@ -75,6 +75,13 @@ struct Inner {
     retry_after: Option<u64>,
 }
 
+impl Code {
+    /// An error with this code.
+    pub(crate) fn error(self, problem: impl Into<Cow<'static, str>>) -> ApiError {
+        ApiError::new(self, problem)
+    }
+}
+
 impl ApiError {
     pub(crate) fn new(code: Code, problem: impl Into<Cow<'static, str>>) -> Self {
         Self::from_parts(code.name, code.kind, None, problem.into())
@@ -103,6 +110,14 @@ impl ApiError {
     /// A limit was reached.
     pub(crate) fn too_many(what: &str, limit: usize) -> Self {
         codes::TOO_MANY.error(format!("too many {what}: at most {limit} are allowed"))
+    }
+
+    /// A machine answered a command with a reply of another kind. The reply is not logged: it may contain player data.
+    pub(crate) fn unexpected<T>(reply: &T) -> Self {
+        Self::internal(format_args!(
+            "reply {:?} does not belong to the command",
+            std::mem::discriminant(reply)
+        ))
     }
 
     /// A bug, which is logged for the operator.
@@ -199,8 +214,8 @@ impl ApiError {
         let mut response = json_response(status, body);
         let headers = response.headers_mut();
         if matches!(self.0.kind, Kind::Unavailable | Kind::Exhausted) {
-            let pause = self.0.retry_after.map_or(RETRY_AFTER_SECONDS, HeaderValue::from);
-            headers.insert(RETRY_AFTER, pause);
+            let pause = self.0.retry_after.unwrap_or(RETRY_AFTER_SECONDS);
+            headers.insert(RETRY_AFTER, pause.into());
         }
         if self.0.kind == Kind::Unauthenticated {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -282,7 +297,7 @@ impl From<TooMany> for ApiError {
         let TooMany::Calls(pause) = too_many else {
             return codes::TOO_MANY.error("too many calls of this player wait; try again later");
         };
-        let seconds = pause.as_millis().div_ceil(1000).max(1) as u64;
+        let seconds = retry_after_seconds(pause);
         let mut error =
             codes::TOO_MANY.error(format!("too many calls of this player; try again in {seconds} s"));
         error.0.retry_after = Some(seconds);

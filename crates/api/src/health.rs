@@ -19,7 +19,8 @@ use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::error::Form;
 use crate::http::Routes;
-use crate::state::{Api, Problem};
+use crate::options::Problem;
+use crate::state::Api;
 
 /// How often the state is checked for watchers.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);

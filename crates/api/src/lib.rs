@@ -8,7 +8,8 @@
 //! | `openapi`, `docs` | the description of the whole API, generated from the code, and the page that shows it |
 //! | `player_feed` | which players hear about which tickets and matches |
 //! | `rules` | who may call what, in one table |
-//! | `servers` | which game servers a caller speaks for, and what it may do with their matches |
+//! | `holders` | which game servers a key speaks for |
+//! | `servers` | what a caller may do with game servers and their matches |
 //! | `sight` | which parts of a ticket a caller sees |
 //! | `player_order` | what a ticket that a player starts may contain |
 //! | `one_place` | refuses tickets for players in a running match |
@@ -26,10 +27,13 @@ mod error;
 mod gate;
 mod grpc;
 mod health;
+mod holders;
 mod http;
+mod names;
 mod native;
 mod one_place;
 mod openapi;
+mod options;
 mod params;
 mod player_feed;
 mod player_order;
@@ -40,10 +44,11 @@ mod shares;
 mod sight;
 mod state;
 
-pub use auth::{ApiKey, Auth, KeyRing, KeySource, Permission, ServersOfKey};
+pub use auth::{ApiKey, Auth, KeyRing, KeySource, Permission};
 pub use codes::codes;
-pub use one_place::LeadsBack;
-pub use player_order::{NamingOthers, PlayerRights};
+pub use holders::ServersOfKey;
+pub use options::{
+    ApiOptions, Check, ConfiguredAllocator, LeadsBack, Limits, NamingOthers, PlayerRights, Problem,
+};
 pub use router::{router, routes};
 pub use rules::calls;
-pub use state::{ApiOptions, Check, ConfiguredAllocator, Limits, Problem};

@@ -4,22 +4,15 @@
 //! A backend with a key is only held to seats: it may know that a player whom a match merely names has left it, and
 //! nothing but the match's end would say so here. It can release a seat.
 
-use std::sync::Arc;
-
-use sortie_domain::broker::model::Match;
 use sortie_domain::broker::{Broker, Refusal};
 use sortie_domain::ids::{MatchId, PlayerId, TicketId};
 use sortie_domain::matchmaking::Command;
 use sortie_domain::matchmaking::model::{Ticket, TicketSpec};
-use sortie_domain::time::Timestamp;
 
 use crate::auth::Caller;
 use crate::codes::{Code, Kind};
 use crate::error::ApiError;
 use crate::state::Api;
-
-/// Finds the live match that a player is led back to; `None` if there is none.
-pub type LeadsBack = Arc<dyn for<'a> Fn(&'a Broker, &PlayerId, Timestamp) -> Option<&'a Match> + Send + Sync>;
 
 /// Which places in matches keep a player from starting a ticket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -12,28 +12,8 @@ use sortie_domain::matchmaking::settings::{Hook, HookPoint};
 use crate::auth::Caller;
 use crate::codes;
 use crate::error::ApiError;
+use crate::options::NamingOthers;
 use crate::state::Api;
-
-/// What players may put into tickets that they start without a key. The default is the safe one.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct PlayerRights {
-    /// Whether a player may start tickets for others too.
-    pub may_name_others: NamingOthers,
-    /// Whether ratings and other numbers that rules use are accepted from players.
-    pub may_rate_themselves: bool,
-}
-
-/// Whether a player may start tickets for others too.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum NamingOthers {
-    /// Never.
-    No,
-    /// In queues with the hooks `party_membership` and `validate_ticket`; the latter checks who belongs together.
-    #[default]
-    PartyHook,
-    /// In every queue.
-    Yes,
-}
 
 /// What happens to a number that a player may not send about itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,7 +5,8 @@ use axum::middleware::from_fn_with_state;
 
 use crate::gate::gate;
 use crate::http::{Routes, catena_routes};
-use crate::state::{Api, ApiOptions};
+use crate::options::ApiOptions;
+use crate::state::Api;
 use crate::{docs, grpc, health, native};
 
 /// gRPC and HTTP, with reflection, health, and the gate in front of all of it.

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::state::Limits;
+use crate::options::Limits;
 
 /// A key, by its SHA-256.
 type Key = [u8; 32];

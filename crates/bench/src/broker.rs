@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::cli::BrokerOptions;
-use crate::client::Connection;
+use crate::client::{Connection, workers};
 use crate::disk::SyncLoop;
 use crate::failure::Failure;
 use crate::load::{Errors, Until, Work, load};
@@ -38,8 +38,8 @@ pub(crate) async fn run(options: &BrokerOptions) -> Result<Outcome, Failure> {
     let target = Target::open(&options.target, idle_fleets()).await?;
     let name = format!("bench-{}", std::process::id());
     let (mut errors, mut levels, mut text) = (Errors::default(), Vec::new(), Vec::new());
-    for in_flight in &options.in_flight {
-        let level = Level::measure(&target, &name, usize::from(*in_flight), options.lasting).await?;
+    for in_flight in &options.levels.in_flight {
+        let level = Level::measure(&target, &name, usize::from(*in_flight), options.levels.lasting).await?;
         levels.push(level.json());
         text.extend(level.text());
         errors.add(level.errors);
@@ -249,13 +249,4 @@ impl Level {
         text.extend(calls.map(|(name, of)| format!("    {name:<9}{}", of.summary())));
         text
     }
-}
-
-/// One worker per call in flight, spread over the connections.
-pub(crate) fn workers<W>(
-    connections: &[Connection],
-    count: usize,
-    make: impl Fn(Connection, usize) -> W,
-) -> Vec<W> {
-    connections.iter().cycle().take(count).enumerate().map(|(index, of)| make(of.clone(), index)).collect()
 }

@@ -10,6 +10,9 @@ use crate::data_path::Case;
 /// Measure a control plane
 #[derive(Args, Debug)]
 pub struct Bench {
+    /// One line of JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) action: Action,
 }
@@ -58,21 +61,25 @@ pub(crate) struct TargetOptions {
     /// Folder for written data, on the disk to measure; default: the working folder
     #[arg(long)]
     pub(crate) data: Option<PathBuf>,
-    /// One line of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+}
+
+/// How much load.
+#[derive(Args, Debug)]
+pub(crate) struct LevelOptions {
+    /// Calls in flight, or players that join concurrently, one level after the other
+    #[arg(long, default_value = "1,8,64", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) in_flight: Vec<u16>,
+    /// Duration of each level
+    #[arg(long = "for", default_value = "10s", value_parser = duration)]
+    pub(crate) lasting: Duration,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct BrokerOptions {
     #[command(flatten)]
     pub(crate) target: TargetOptions,
-    /// Calls in flight, one level after the other
-    #[arg(long, default_value = "1,8,64", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) in_flight: Vec<u16>,
-    /// Duration of each level
-    #[arg(long = "for", default_value = "10s", value_parser = duration)]
-    pub(crate) lasting: Duration,
+    #[command(flatten)]
+    pub(crate) levels: LevelOptions,
     /// Number of matches in the long queue; without it, no long queue is measured
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=500_000))]
     pub(crate) queued: u32,
@@ -88,12 +95,8 @@ pub(crate) struct BrokerOptions {
 pub(crate) struct GatewayOptions {
     #[command(flatten)]
     pub(crate) target: TargetOptions,
-    /// Players that join concurrently, one level after the other
-    #[arg(long, default_value = "1,8,64", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) in_flight: Vec<u16>,
-    /// Duration of each level
-    #[arg(long = "for", default_value = "10s", value_parser = duration)]
-    pub(crate) lasting: Duration,
+    #[command(flatten)]
+    pub(crate) levels: LevelOptions,
     /// Game to request from a running control plane
     #[arg(long, requires = "url")]
     pub(crate) game: Option<String>,
@@ -113,9 +116,6 @@ pub(crate) struct SidecarOptions {
     /// Folder for written data; default: the working folder
     #[arg(long)]
     pub(crate) data: Option<PathBuf>,
-    /// One line of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -138,9 +138,6 @@ pub(crate) struct DispatchOptions {
     /// Number of idle devices whose memory is measured
     #[arg(long, default_value = "5000", value_parser = devices)]
     pub(crate) idle_devices: usize,
-    /// One line of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -157,9 +154,6 @@ pub(crate) struct ReplayOptions {
     /// Folder for the log; default: the working folder
     #[arg(long)]
     pub(crate) data: Option<PathBuf>,
-    /// One line of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -182,9 +176,6 @@ pub(crate) struct MatchmakerOptions {
     /// Seconds of virtual time that are measured
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub(crate) seconds: u32,
-    /// One line of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum, Debug)]

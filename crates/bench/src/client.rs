@@ -152,3 +152,12 @@ impl Connection {
 fn root(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), root)
 }
+
+/// One worker per call in flight, spread over the connections.
+pub(crate) fn workers<W>(
+    connections: &[Connection],
+    count: usize,
+    make: impl Fn(Connection, usize) -> W,
+) -> Vec<W> {
+    connections.iter().cycle().take(count).enumerate().map(|(index, of)| make(of.clone(), index)).collect()
+}

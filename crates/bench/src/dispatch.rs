@@ -21,13 +21,7 @@ pub(crate) async fn run(options: &DispatchOptions, show: fn(&str)) -> Result<Out
     if !options.cases.is_empty() {
         bench.cases.clone_from(&options.cases);
     }
-    let for_programs = options.json;
     // Rows are shown as soon as they are known: all of them take minutes.
-    let show = move |row: &str| {
-        if !for_programs {
-            show(row);
-        }
-    };
     let report = data_path::run(bench, show).await?;
     let mut document = serde_json::to_value(&report)?;
     document["bench"] = json!("dispatch");

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use axum::http::Method;
 use serde_json::{Value, json};
 
-use crate::broker::workers;
 use crate::cli::GatewayOptions;
-use crate::client::Connection;
+use crate::client::{Connection, workers};
 use crate::failure::Failure;
 use crate::load::{Errors, Until, Work, load};
 use crate::stats::{Timings, Turns, merged, shown};
@@ -36,8 +35,9 @@ pub(crate) async fn run(options: &GatewayOptions) -> Result<Outcome, Failure> {
         json!({ "game": named(&options.game, GAME.0), "version": named(&options.version, GAME.1) });
     warm_up(&target, &join_request).await?;
     let (mut errors, mut levels, mut text) = (Errors::default(), Vec::new(), Vec::new());
-    for in_flight in &options.in_flight {
-        let level = Level::measure(&target, &join_request, usize::from(*in_flight), options.lasting).await?;
+    for in_flight in &options.levels.in_flight {
+        let level =
+            Level::measure(&target, &join_request, usize::from(*in_flight), options.levels.lasting).await?;
         levels.push(level.json());
         text.extend(level.text());
         errors.add(level.errors);

@@ -91,13 +91,15 @@ struct Outcome {
 /// # Errors
 /// [`Failure`] if nothing could be measured.
 pub async fn run(options: Bench, program: Program) -> Result<Option<Report>, Failure> {
-    let (outcome, for_programs) = match options.action {
-        Action::Broker(options) => (Box::pin(broker::run(&options)).await?, options.target.json),
-        Action::Gateway(options) => (Box::pin(gateway::run(&options)).await?, options.target.json),
-        Action::Sidecar(options) => (Box::pin(sidecar::run(&options)).await?, options.json),
-        Action::Dispatch(options) => (dispatch::run(&options, program.show).await?, options.json),
-        Action::Matchmaker(options) => (matchmaker::run(&options, program.show).await?, options.json),
-        Action::Replay(options) => (replay::run(&options, program.codec).await?, options.json),
+    // Programs read one line at the end.
+    let show: fn(&str) = if options.json { |_| {} } else { program.show };
+    let outcome = match options.action {
+        Action::Broker(options) => Box::pin(broker::run(&options)).await?,
+        Action::Gateway(options) => Box::pin(gateway::run(&options)).await?,
+        Action::Sidecar(options) => Box::pin(sidecar::run(&options)).await?,
+        Action::Dispatch(options) => dispatch::run(&options, show).await?,
+        Action::Matchmaker(options) => matchmaker::run(&options, show).await?,
+        Action::Replay(options) => replay::run(&options, program.codec).await?,
         Action::GameServer => {
             game_server::run().await?;
             return Ok(None);
@@ -110,5 +112,5 @@ pub async fn run(options: Bench, program: Program) -> Result<Option<Report>, Fai
     let Outcome { mut json, text, errors } = outcome;
     json["errors"] = errors.count().into();
     let examples = errors.examples().to_vec();
-    Ok(Some(Report { json, text, for_programs, failed_calls: errors.count(), examples }))
+    Ok(Some(Report { json, text, for_programs: options.json, failed_calls: errors.count(), examples }))
 }

@@ -18,7 +18,7 @@ pub(crate) async fn run(options: &MatchmakerOptions, show: fn(&str)) -> Result<O
     let (mut kinds, mut hostile) = (Vec::new(), Vec::new());
     if options.queues.is_empty() {
         for tickets in options.tickets.iter().copied() {
-            (kinds, hostile) = long_searches(tickets, (options.json, show), kinds, hostile).await?;
+            (kinds, hostile) = long_searches(tickets, show, kinds, hostile).await?;
         }
     }
     let cases = if options.kinds {
@@ -40,11 +40,9 @@ pub(crate) async fn run(options: &MatchmakerOptions, show: fn(&str)) -> Result<O
             // This thread has nothing else to do, and the work must be interruptible.
             let found = tokio::task::spawn_blocking(move || steady::run(plan)).await??;
             let crowd = tokio::task::spawn_blocking(move || crowd::run(case, tickets)).await??;
-            if !options.json {
-                // Shown as soon as they are known: all of them take minutes.
-                show(&found.to_string());
-                show(&crowd.to_string());
-            }
+            // Shown as soon as they are known: all of them take minutes.
+            show(&found.to_string());
+            show(&crowd.to_string());
             steady.push(of_steady(&found));
             crowds.push(of_crowd(&crowd));
         }
@@ -59,22 +57,18 @@ pub(crate) async fn run(options: &MatchmakerOptions, show: fn(&str)) -> Result<O
 /// tickets.
 async fn long_searches(
     tickets: u32,
-    (is_json, show): (bool, fn(&str)),
+    show: fn(&str),
     mut kinds: Vec<Value>,
     mut hostile: Vec<Value>,
 ) -> Result<(Vec<Value>, Vec<Value>), Failure> {
     for kind in Kind::ALL {
         let found = tokio::task::spawn_blocking(move || kinds::run(kind, tickets)).await??;
-        if !is_json {
-            show(&found.to_string());
-        }
+        show(&found.to_string());
         kinds.push(of_kind(&found));
     }
     for input in Hostile::ALL {
         let found = tokio::task::spawn_blocking(move || hostile::run(input, tickets)).await??;
-        if !is_json {
-            show(&found.to_string());
-        }
+        show(&found.to_string());
         hostile.push(of_hostile(&found));
     }
     Ok((kinds, hostile))

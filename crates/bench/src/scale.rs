@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::broker::workers;
-use crate::client::Connection;
+use crate::client::{Connection, workers};
 use crate::failure::Failure;
 use crate::load::{Errors, Until, Work, load};
 use crate::stats::{Timings, merged, shown};

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::process::Child;
 
-use crate::broker::{idle_fleets, workers};
+use crate::broker::idle_fleets;
 use crate::cli::{SidecarOptions, TargetOptions};
-use crate::client::Connection;
+use crate::client::{Connection, workers};
 use crate::failure::Failure;
 use crate::load::{Errors, Until, Work, load};
 use crate::stats::{Percentiles, Timings, median, merged, shown};
@@ -24,7 +24,7 @@ const IN_A_ROUND: u32 = 2;
 const STARTS: usize = 9;
 
 pub(crate) async fn run(options: &SidecarOptions) -> Result<Outcome, Failure> {
-    let own = TargetOptions { url: None, key: None, data: options.data.clone(), json: options.json };
+    let own = TargetOptions { url: None, key: None, data: options.data.clone() };
     let target = Target::open(&own, idle_fleets()).await?;
     let (mut errors, mut levels, mut text) = (Errors::default(), Vec::new(), Vec::new());
     for backend in ["grpc", "http"] {

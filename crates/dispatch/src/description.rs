@@ -1,7 +1,7 @@
 //! The routes as part of an OpenAPI 3.1 document, for servers that combine them with other routes.
 
 use serde_json::{Map, Value, json};
-use sortie_serving::Schemas;
+use sortie_openapi::{ADMIN_KEY, Description, Operation, Schemas};
 
 use crate::http::FAMILIES;
 use crate::hub::{DispatchStats, Listing};
@@ -11,87 +11,74 @@ const TAG: &str = "Dispatch";
 /// The driver's credential: a bearer token, or a query parameter.
 const SECRET: &str = "dispatch";
 const IN_QUERY: &str = "dispatchQuery";
+/// [`Operation::security`] of websockets.
+const DRIVERS: [(&str, Option<&str>); 2] = [(SECRET, None), (IN_QUERY, None)];
 
-/// `{"tags", "paths", "components": {"schemas", "securitySchemes"}}` of an OpenAPI 3.1 document. Routes under `/v1`
-/// return `Error`.
+/// The routes as a part of an OpenAPI document. Routes under `/v1` return `Error`.
 #[must_use]
-pub fn description() -> Value {
+pub fn description() -> Description {
     let mut schemas = Schemas::default();
-    let request = schemas.read::<TokenRequest>();
-    let mut paths = Map::new();
-    paths.insert(
-        "/v1/dispatch/tokens".to_owned(),
-        json!({"post": tokens(&request, &schemas.written::<IssuedToken>())}),
-    );
-    paths.insert("/v1/dispatch/stats".to_owned(), json!({"get": stats(&schemas.written::<DispatchStats>())}));
+    let mut operations = vec![tokens(&mut schemas), stats(&mut schemas)];
     for (family, id) in FAMILIES.into_iter().zip(["server", "dispatch"]) {
-        family_paths(&mut paths, family, id, &schemas.written::<Listing>());
+        operations.extend(family_operations(family, id, &mut schemas));
     }
     let about = "Ports on demand: a driver opens a TCP or UDP port over a websocket, and exchanges binary frames with the \
         devices that connect to it. Docs: docs/dispatch.md.";
     let secret = "The secret of drivers, or a dispatch token.";
-    json!({
-        "tags": [{"name": TAG, "description": about}],
-        "paths": paths,
-        "components": {"schemas": schemas.into_definitions(), "securitySchemes": {
-            SECRET: {"type": "http", "scheme": "bearer", "description": secret},
-            IN_QUERY: {"type": "apiKey", "in": "query", "name": "bearer_token", "description": secret},
-        }},
-    })
+    let in_query = json!({"type": "apiKey", "in": "query", "name": "bearer_token", "description": secret});
+    Description::default()
+        .tag(TAG, about)
+        .operations(operations)
+        .types(schemas)
+        .security_scheme(SECRET, json!({"type": "http", "scheme": "bearer", "description": secret}))
+        .security_scheme(IN_QUERY, in_query)
 }
 
-fn operation(id: &str, summary: &str, text: &str, security: &Value, responses: &Value) -> Value {
-    json!({
-        "tags": [TAG], "operationId": id, "summary": summary, "description": text, "security": security,
-        "responses": responses,
-    })
+fn operation(route: &str, id: &str, summary: &str, text: &str) -> Operation {
+    Operation::new(route, TAG, id, summary).text(text)
 }
 
-fn answer(text: &str, schema: &Value) -> Value {
-    json!({"description": text, "content": {"application/json": {"schema": schema}}})
+/// Makes it a route that is not about one port.
+fn for_operators(operation: Operation) -> Operation {
+    operation.security(ADMIN_KEY.into_iter().chain(DRIVERS))
 }
 
-/// Security of the routes that are not about one port.
-fn operators() -> Value {
-    json!([{"bearer": ["admin"]}, {"key": ["admin"]}, {SECRET: []}, {IN_QUERY: []}])
-}
-
-fn native_error() -> Value {
-    answer("An error; see the table of codes", &json!({"$ref": "#/components/schemas/Error"}))
-}
-
-/// The error shape of the contract's paths.
-fn plain_error() -> Value {
+/// Adds an error in the shape of the contract's paths.
+fn refused(operation: Operation, status: u16) -> Operation {
     let schema = json!({
         "type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"],
         "additionalProperties": false,
     });
-    answer("What was wrong, and what is valid", &schema)
+    operation.content(status, "What was wrong, and what is valid", "application/json", &schema)
 }
 
-fn tokens(request: &Value, token: &Value) -> Value {
+fn tokens(schemas: &mut Schemas) -> Operation {
     let text = "A short-lived token for some ports and devices, to be handed to a driver. Needs an API key with the \
         permission `admin`, or the secret of drivers.";
-    let responses = json!({"201": answer("The token", token), "default": native_error()});
-    let mut tokens =
-        operation("issueDispatchToken", "Create a dispatch token", text, &operators(), &responses);
     let example =
         json!({"ports": [7777], "accept": ["0.0.0.0/0", "::/0"], "protocol": "udp", "expires_in": "2h"});
-    tokens["requestBody"] =
-        json!({"required": true, "content": {"application/json": {"schema": request, "example": example}}});
-    tokens
+    let tokens = operation("POST /v1/dispatch/tokens", "issueDispatchToken", "Create a dispatch token", text)
+        .body::<TokenRequest>(schemas, true, &example)
+        .answer::<IssuedToken>(schemas, 201, "The token")
+        .error("Error");
+    for_operators(tokens)
 }
 
-fn stats(stats: &Value) -> Value {
+fn stats(schemas: &mut Schemas) -> Operation {
     let text = "Traffic in total and per port and driver. Needs an API key with the permission `admin`, or \
         the secret of drivers.";
-    let responses = json!({"200": answer("The statistics", stats), "default": native_error()});
-    operation("dispatchStats", "Show the dispatcher's traffic", text, &operators(), &responses)
+    let stats = operation("GET /v1/dispatch/stats", "dispatchStats", "Show the dispatcher's traffic", text)
+        .answer::<DispatchStats>(schemas, 200, "The statistics")
+        .error("Error");
+    for_operators(stats)
 }
 
-fn family_paths(paths: &mut Map<String, Value>, family: &str, id: &str, listing: &Value) {
-    let get = |operation: Value| json!({"get": operation});
-    let (open, text) = (json!([]), "Needs no credentials.");
+fn family_operations(family: &str, id: &str, schemas: &mut Schemas) -> Vec<Operation> {
+    let anybody = |path: &str, name: &str, summary: &str, schema: &Value| {
+        operation(&format!("GET {family}/{path}"), &format!("{id}{name}"), summary, "Needs no credentials.")
+            .security([])
+            .content(200, "It is", "application/json", schema)
+    };
     let status = json!({"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]});
     let texts = |names: &[&str]| -> Map<String, Value> {
         names.iter().map(|name| ((*name).to_owned(), json!({"type": "string"}))).collect()
@@ -101,61 +88,30 @@ fn family_paths(paths: &mut Map<String, Value>, family: &str, id: &str, listing:
         "properties": texts(&["service", "version", "commit", "build_time", "platform_version"]),
         "required": ["service", "version", "commit", "build_time"],
     });
-    let of = |schema: &Value| json!({"200": answer("It is", schema)});
-    let listed = json!({"200": answer("Drivers and devices of each port", listing), "401": plain_error()});
     let who = "Needs the secret of drivers, or an API key with the permission `admin`.";
-    paths.insert(
-        family.to_owned(),
-        get(operation(&format!("{id}Listing"), "Count drivers and devices", who, &operators(), &listed)),
-    );
-    paths.insert(
-        format!("{family}/healthz"),
-        get(operation(
-            &format!("{id}Healthz"),
-            "Check that the dispatcher is alive",
-            text,
-            &open,
-            &of(&status),
-        )),
-    );
-    paths.insert(
-        format!("{family}/version"),
-        get(operation(&format!("{id}Version"), "Show the dispatcher's version", text, &open, &of(&version))),
-    );
-    for protocol in ["tcp", "udp"] {
-        let operation = websocket(&format!("{id}_{protocol}_dispatch"), protocol);
-        paths.insert(format!("{family}/{protocol}_dispatch"), get(operation));
-    }
+    let listing =
+        operation(&format!("GET {family}"), &format!("{id}Listing"), "Count drivers and devices", who)
+            .answer::<Listing>(schemas, 200, "Drivers and devices of each port");
+    let mut operations = vec![
+        for_operators(refused(listing, 401)),
+        anybody("healthz", "Healthz", "Check that the dispatcher is alive", &status),
+        anybody("version", "Version", "Show the dispatcher's version", &version),
+    ];
+    operations.extend(["tcp", "udp"].map(|protocol| websocket(family, id, protocol)));
+    operations
 }
 
-fn websocket(id: &str, protocol: &str) -> Value {
+fn websocket(family: &str, id: &str, protocol: &str) -> Operation {
     let text = "A websocket. The port is open while the websocket is. Needs the secret of drivers, or a dispatch token for the port \
         and the devices.";
-    let mut responses = Map::new();
-    responses
-        .insert("101".to_owned(), json!({"description": "The websocket: binary frames, one message each"}));
-    for status in [400, 401, 403, 409, 422, 426, 503] {
-        responses.insert(status.to_string(), plain_error());
-    }
-    let mut websocket = operation(
-        id,
-        &format!("Open a {} port", protocol.to_uppercase()),
-        text,
-        &json!([{SECRET: []}, {IN_QUERY: []}]),
-        &Value::Object(responses),
-    );
-    let parameter = |name: &str, schema: Value, text: &str| json!({"name": name, "in": "query", "required": true, "schema": schema, "description": text});
-    websocket["parameters"] = json!([
-        parameter(
-            "port",
-            json!({"type": "integer", "minimum": 1, "maximum": 65535}),
-            "The port that devices connect to."
-        ),
-        parameter(
-            "accept",
-            json!({"type": "string", "example": "10.0.0.0/8,192.0.2.7"}),
-            "Addresses and ranges of devices, separated by commas.",
-        ),
-    ]);
-    websocket
+    let route = format!("GET {family}/{protocol}_dispatch");
+    let summary = format!("Open a {} port", protocol.to_uppercase());
+    let port = json!({"type": "integer", "minimum": 1, "maximum": 65535});
+    let accept = json!({"type": "string", "example": "10.0.0.0/8,192.0.2.7"});
+    let websocket = operation(&route, &format!("{id}_{protocol}_dispatch"), &summary, text)
+        .security(DRIVERS)
+        .required_query("port", &port, "The port that devices connect to.")
+        .required_query("accept", &accept, "Addresses and ranges of devices, separated by commas.")
+        .bare(101, "The websocket: binary frames, one message each");
+    [400, 401, 403, 409, 422, 426, 503].into_iter().fold(websocket, refused)
 }

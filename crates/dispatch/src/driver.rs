@@ -5,22 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::accept::AcceptList;
 use crate::outbound::Outbound;
 use crate::tokens::Allowance;
-
-/// The transport protocol of a port.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(rename = "DispatchProtocol")]
-pub enum Protocol {
-    /// Device connections.
-    Tcp,
-    /// Datagrams.
-    Udp,
-}
 
 /// Traffic counters. Bytes are payload of devices, without headers.
 #[derive(Default)]

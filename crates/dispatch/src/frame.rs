@@ -15,6 +15,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use bytes::{BufMut, Bytes};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Maximum length of an address as text, in bytes: a fully written IPv4-mapped IPv6 address.
@@ -23,6 +25,17 @@ pub const MAX_ADDRESS_BYTES: usize = 45;
 pub const MAX_HEAD_BYTES: usize = 1 + MAX_ADDRESS_BYTES + 1 + 8 + 4;
 /// Bytes of a head after the address.
 const AFTER_ADDRESS_BYTES: usize = 8 + 4;
+
+/// The transport protocol of a port.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "DispatchProtocol")]
+pub enum Protocol {
+    /// Device connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
 
 /// What a frame is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

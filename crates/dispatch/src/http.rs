@@ -20,9 +20,8 @@ use tokio::time::timeout;
 use tungstenite::handshake::server::create_response_with_body;
 
 use crate::accept::{AcceptError, AcceptList};
-use crate::driver::Protocol;
+use crate::frame::Protocol;
 use crate::hub::{Hub, JoinError, JoinRequest};
-use crate::native;
 use crate::session;
 use crate::tokens::{Allowance, Grant, ScopeError};
 
@@ -41,7 +40,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
             .route(&format!("{family}/tcp_dispatch"), get(tcp_dispatch))
             .route(&format!("{family}/udp_dispatch"), get(udp_dispatch));
     }
-    router.with_state(Arc::clone(&hub)).merge(native::router(hub))
+    router.with_state(hub)
 }
 
 /// Why a request is refused. The texts are for the caller.

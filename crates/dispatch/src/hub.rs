@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,89 +13,18 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Serialize;
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::task::TaskTracker;
 
 use crate::accept::AcceptList;
 use crate::bind;
-use crate::budget::Budget;
-use crate::driver::{Counted, Driver, Protocol};
-use crate::gather::Gather;
+use crate::driver::{Counted, Driver};
+use crate::frame::Protocol;
 use crate::lock;
-use crate::options::{DispatchOptions, Limits, OptionsError};
+use crate::options::{DispatchOptions, OptionsError};
 use crate::outbound::{End, Outbound, close_code};
-use crate::session::Spaces;
-use crate::tcp::{self, Device, TcpPort};
+use crate::shared::Shared;
+use crate::tcp::{self, TcpPort};
 use crate::tokens::{Allowance, Tokens};
 use crate::udp::UdpPort;
-
-/// State that all ports share.
-pub(crate) struct Shared {
-    pub(crate) limits: Limits,
-    pub(crate) only_to_peers_that_spoke: bool,
-    pub(crate) gather: Gather,
-    /// Bytes that wait for drivers.
-    pub(crate) queued: Arc<Budget>,
-    /// Bytes that wait for devices.
-    pub(crate) backlog: Budget,
-    pub(crate) tracker: TaskTracker,
-    /// Read buffers for what drivers send.
-    pub(crate) spaces: Arc<Spaces>,
-    places: Arc<Semaphore>,
-    turned_away: AtomicU64,
-    ids: AtomicU64,
-    /// Devices that have shut their sending side, longest-waiting first.
-    half_closed: Mutex<std::collections::VecDeque<std::sync::Weak<Device>>>,
-}
-
-impl Shared {
-    fn new(options: &DispatchOptions) -> Self {
-        let limits = options.limits.clone();
-        Self {
-            only_to_peers_that_spoke: options.only_to_peers_that_spoke,
-            gather: Gather::default(),
-            queued: Arc::new(Budget::new(limits.queue_bytes)),
-            backlog: Budget::new(limits.backlog_bytes),
-            tracker: TaskTracker::new(),
-            spaces: Arc::default(),
-            places: Arc::new(Semaphore::new(limits.devices)),
-            turned_away: AtomicU64::new(0),
-            ids: AtomicU64::new(1),
-            half_closed: Mutex::default(),
-            limits,
-        }
-    }
-
-    /// Numbers are never reused.
-    pub(crate) fn next_id(&self) -> u64 {
-        self.ids.fetch_add(1, Ordering::Relaxed)
-    }
-
-    pub(crate) fn place_for_device(&self) -> Option<OwnedSemaphorePermit> {
-        let place = Arc::clone(&self.places).try_acquire_owned().ok();
-        if place.is_none() {
-            self.turned_away.fetch_add(1, Ordering::Relaxed);
-        }
-        place
-    }
-
-    /// Registers a device that may still be waiting for an answer. If there are too many, disconnects the one that has
-    /// waited longest.
-    pub(crate) fn await_answers(&self, device: &Arc<Device>) {
-        let mut waiting = lock(&self.half_closed);
-        waiting.push_back(Arc::downgrade(device));
-        let mut let_go = Vec::new();
-        while waiting.len() > self.limits.half_closed
-            || waiting.front().is_some_and(|first| first.strong_count() == 0)
-        {
-            let_go.extend(waiting.pop_front().and_then(|device| device.upgrade()));
-        }
-        drop(waiting);
-        for device in let_go {
-            device.close();
-        }
-    }
-}
 
 /// Why a driver cannot have its port.
 #[derive(Debug, Error)]

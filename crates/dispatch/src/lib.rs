@@ -13,6 +13,7 @@
 //! | `outbound` | what waits to be sent to a driver |
 //! | `hub` | every open port and its drivers |
 //! | `tcp`, `udp` | ports |
+//! | `shared`, `spaces` | what all ports share |
 //! | `gather` | lets bytes gather under load |
 //! | `tokens` | tokens for some ports and some devices |
 //!
@@ -38,6 +39,8 @@ mod native;
 mod options;
 mod outbound;
 mod session;
+mod shared;
+mod spaces;
 mod tcp;
 mod tokens;
 mod udp;
@@ -51,7 +54,8 @@ use axum::http::HeaderMap;
 
 pub use accept::{AcceptError, AcceptList};
 pub use description::description;
-pub use driver::{Counted, Protocol};
+pub use driver::Counted;
+pub use frame::Protocol;
 pub use hub::{DispatchStats, DriverStats, Listing, PortStats};
 pub use options::{DispatchOptions, Limits, MIN_QUEUE_BYTES, Operators, OptionsError, Secret, Version};
 
@@ -73,7 +77,7 @@ impl Dispatch {
     /// Its routes, of both path families. They need a server that can upgrade connections, like
     /// [`sortie_serving::serve`].
     pub fn router(&self) -> Router {
-        http::router(Arc::clone(&self.hub))
+        http::router(Arc::clone(&self.hub)).merge(native::router(Arc::clone(&self.hub)))
     }
 
     /// Whether everyone may do everything, because neither a secret nor operators are configured.

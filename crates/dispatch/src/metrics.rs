@@ -9,7 +9,8 @@ use prometheus_client::registry::Unit;
 use sortie_metrics::{Collector, Samples};
 
 use crate::Dispatch;
-use crate::driver::{Counted, Protocol};
+use crate::driver::Counted;
+use crate::frame::Protocol;
 use crate::hub::{DispatchStats, PortStats};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]

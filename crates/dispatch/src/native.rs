@@ -12,11 +12,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sortie_serving::{BodyError, error_response, read_body};
+use sortie_serving::{BodyError, error_response, not_a_list, read_body};
 use thiserror::Error;
 
 use crate::accept::AcceptList;
-use crate::driver::Protocol;
+use crate::frame::Protocol;
 use crate::http::{Caller, Query, json, port_number};
 use crate::hub::Hub;
 use crate::tokens::{IssueError, Scope};
@@ -158,10 +158,7 @@ async fn issue(State(hub): State<Arc<Hub>>, request: Request) -> Result<Response
 }
 
 fn parse(body: &[u8]) -> Result<TokenRequest, Refused> {
-    // Serde would accept a list as an object, with its fields in order.
-    if body.trim_ascii_start().first() == Some(&b'[') {
-        return Err(Refused::Document("the body must be an object, not a list".to_owned()));
-    }
+    let body = not_a_list(body).map_err(|list| Refused::Document(format!("the body {list}")))?;
     serde_json::from_slice(body).map_err(|error| {
         let mut problem = error.to_string();
         problem.truncate(problem.floor_char_boundary(MAX_SHOWN_BYTES));

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::mem::replace;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,20 +18,16 @@ use tokio_util::io::poll_read_buf;
 
 use crate::driver::Driver;
 use crate::hub::{Hub, Joined};
-use crate::lock;
 use crate::message::{ping, pong};
 use crate::options::Limits;
 use crate::outbound::{End, Line, Patience, close_code, write_out};
+use crate::spaces::Spaces;
 use crate::websocket::{Event, Messages, Violation};
 
-/// Maximum read from a driver at a time, in bytes: the parts for one device are written together.
-const READ_BYTES: usize = 256 << 10;
 /// Minimum buffer that is worth a read, in bytes.
 const MIN_SPACE_BYTES: usize = 64 << 10;
 /// If at most this much of a frame has arrived, its buffer is released until more comes.
 const SMALL_BYTES: usize = 4 << 10;
-/// Spare buffers of [`READ_BYTES`]: on most machines as many as are in use at a time.
-const MAX_SPACES: usize = 8;
 /// How much is read and discarded at a time from a driver that was told to go, in bytes.
 const LEFTOVER_BYTES: usize = 16 << 10;
 /// How long a driver that has been told to go may send nothing in the middle of a frame: it is not about to close.
@@ -186,29 +182,6 @@ impl<R: AsyncRead + Unpin> Inbound<R> {
                 End::new(close_code::TOO_BIG, format!("a message may have at most {} bytes", self.max_bytes))
             }
             Violation::Text => End::new(close_code::NO_TEXT, "frames are binary messages, not text"),
-        }
-    }
-}
-
-/// Read buffers for all drivers: only drivers with a message being carried out or partly received hold one.
-#[derive(Default)]
-pub(crate) struct Spaces(Mutex<Vec<BytesMut>>);
-
-impl Spaces {
-    /// An empty buffer of at least this many bytes.
-    fn take(&self, at_least: usize) -> BytesMut {
-        let spare = lock(&self.0).pop().filter(|space| space.capacity() >= at_least);
-        spare.unwrap_or_else(|| BytesMut::with_capacity(at_least.max(READ_BYTES)))
-    }
-
-    /// Keeps the buffer if it still has its size and nobody else holds a part of it.
-    fn give_back(&self, mut space: BytesMut) {
-        space.clear();
-        if space.try_reclaim(READ_BYTES) {
-            let mut spaces = lock(&self.0);
-            if spaces.len() < MAX_SPACES {
-                spaces.push(space);
-            }
         }
     }
 }

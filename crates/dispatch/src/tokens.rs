@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::accept::AcceptList;
-use crate::driver::Protocol;
+use crate::frame::Protocol;
 use crate::lock;
 
 /// Random bytes in a token.

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sortie_domain::machine::Machine;
+use sortie_retry::Backoff;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -33,11 +34,9 @@ pub const CONCURRENT_EFFECTS: usize = 256;
 /// Default number of concurrent attempts of each group, whatever the other groups do.
 pub const CONCURRENT_EFFECTS_OF_GROUP: usize = 16;
 
-/// Default pause after the first failed attempt. Doubles with each further one.
-pub const FIRST_RETRY_DELAY: Duration = Duration::from_millis(250);
-
-/// Default maximum pause between two attempts.
-pub const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
+/// Default pause after failed attempts.
+pub const RETRY_BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(250), max: Duration::from_secs(30) };
 
 /// Carries out effects.
 #[async_trait::async_trait]
@@ -100,20 +99,13 @@ pub struct EffectLimits {
     pub concurrent: usize,
     /// Concurrent attempts of each group, however many others run.
     pub of_group: usize,
-    /// Pause after the first failed attempt.
-    pub first_delay: Duration,
-    /// Maximum pause, unless [`Retry::after`] asks for more.
-    pub max_delay: Duration,
+    /// Pause after failed attempts, unless [`Retry::after`] asks for more.
+    pub backoff: Backoff,
 }
 
 impl Default for EffectLimits {
     fn default() -> Self {
-        Self {
-            concurrent: CONCURRENT_EFFECTS,
-            of_group: CONCURRENT_EFFECTS_OF_GROUP,
-            first_delay: FIRST_RETRY_DELAY,
-            max_delay: MAX_RETRY_DELAY,
-        }
+        Self { concurrent: CONCURRENT_EFFECTS, of_group: CONCURRENT_EFFECTS_OF_GROUP, backoff: RETRY_BACKOFF }
     }
 }
 
@@ -251,8 +243,8 @@ impl<M: Hosted> Inner<M> {
             drop(permit);
             let Some(outcome) = attempt else { return false };
             let Err(retry) = outcome else { return true };
-            let pause = self.pause(failures).max(retry.after.unwrap_or_default());
             failures += 1;
+            let pause = self.pause(failures).max(retry.after.unwrap_or_default());
             tracing::warn!(key, failures, ?pause, reason = retry.reason, "an effect will be retried");
             tokio::select! {
                 biased;
@@ -309,14 +301,10 @@ impl<M: Hosted> Inner<M> {
         }
     }
 
-    /// Exponential backoff up to the maximum, shortened at random by up to half, so that effects that failed together
-    /// are not retried together.
+    /// Drawn from the engine's own random numbers, so that a test can repeat it.
     fn pause(&self, failures: u32) -> Duration {
-        let doubled = self.limits.first_delay.saturating_mul(2u32.saturating_pow(failures));
-        let pause = doubled.min(self.limits.max_delay);
         let [random, _] = self.jitter.lock().unwrap_or_else(PoisonError::into_inner).draw();
-        let share = (random >> 40) as f64 / (1u64 << 24) as f64;
-        pause.mul_f64(1.0 - share / 2.0)
+        self.limits.backoff.delay_by(failures, (random >> 40) as f64 / (1u64 << 24) as f64)
     }
 }
 

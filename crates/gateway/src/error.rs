@@ -13,13 +13,10 @@ use sortie_domain::refusal::RefusalKind;
 use sortie_domain::time::Timestamp;
 use sortie_engine::{CallError, Unavailable};
 use sortie_identity::TokenError;
-use sortie_serving::{BodyError, TooMany};
+use sortie_serving::{BodyError, RETRY_AFTER_SECONDS, TooMany, retry_after_seconds};
 use sortie_wire::cloud_event::rfc3339;
 
 use sortie_domain::game::GameVersion;
-
-/// `retry-after` for players who were refused because everything is full, in seconds.
-const RETRY_AFTER_SECONDS: u64 = 5;
 
 /// Why a player gets no seat.
 #[derive(Debug, thiserror::Error)]
@@ -58,9 +55,9 @@ pub(crate) enum JoinError {
     Unreachable(MatchId),
     #[error("too many players are waiting; try again later")]
     TooManyWaiting,
-    #[error("too many joins from your address; try again in {} s", seconds(*.0))]
+    #[error("too many joins from your address; try again in {} s", retry_after_seconds(*.0))]
     TooOften(Duration),
-    #[error("too many calls of this player; try again in {} s", seconds(*.0))]
+    #[error("too many calls of this player; try again in {} s", retry_after_seconds(*.0))]
     PlayerTooOften(Duration),
     #[error("too many players from your address are waiting; try again later")]
     TooManyFromAddress,
@@ -235,7 +232,7 @@ impl JoinError {
             | Self::Unreachable(_)
             | Self::Unavailable(_)
             | Self::BadToken(TokenError::KeysUnavailable) => Some(RETRY_AFTER_SECONDS),
-            Self::TooOften(pause) | Self::PlayerTooOften(pause) => Some(seconds(*pause)),
+            Self::TooOften(pause) | Self::PlayerTooOften(pause) => Some(retry_after_seconds(*pause)),
             _ => None,
         }
     }
@@ -286,10 +283,6 @@ fn end_of_ticket(end: &TicketEnd) -> &str {
 }
 
 /// Whole seconds, at least one.
-fn seconds(pause: Duration) -> u64 {
-    pause.as_millis().div_ceil(1000).max(1) as u64
-}
-
 impl From<TooMany> for JoinError {
     fn from(too_many: TooMany) -> Self {
         match too_many {

@@ -4,7 +4,7 @@
 //! without it addresses are only trusted in development mode.
 
 use std::convert::Infallible;
-use std::fmt;
+use std::fmt::{self, Display};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,12 +20,13 @@ use bytes::Bytes;
 use futures::stream;
 use http_body_util::{BodyExt as _, Full};
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sortie_domain::ids::{Draw, PlayerId};
 use sortie_domain::machine::Moment;
 use sortie_identity::looks_like_token;
-use sortie_serving::{Limits, bearer, read_body};
+use sortie_serving::{Limits, bearer, not_a_list, read_body};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::admission::{Admission, Given};
@@ -128,11 +129,15 @@ impl Returning {
         if body.trim_ascii().is_empty() {
             return Ok(Self::default());
         }
-        serde_json::from_slice(body).map_err(|error| {
-            let example = r#"{"player_id": "…"}"#;
-            JoinError::invalid("body", format!("must be empty or JSON like {example}: {error}"))
-        })
+        read(body, r#"{"player_id": "…"}"#)
     }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, JoinError> {
+    let wrong = |error: &dyn Display| {
+        JoinError::invalid("body", format!("must be empty or JSON like {example}: {error}"))
+    };
+    serde_json::from_slice(not_a_list(body).map_err(|list| wrong(&list))?).map_err(|error| wrong(&error))
 }
 
 impl Asked {
@@ -157,10 +162,7 @@ impl Asked {
         if body.trim_ascii().is_empty() {
             return Ok(Self::default());
         }
-        serde_json::from_slice(body).map_err(|error| {
-            let example = r#"{"game": "…", "version": "…", "client_ip": "…"}"#;
-            JoinError::invalid("body", format!("must be empty or JSON like {example}: {error}"))
-        })
+        read(body, r#"{"game": "…", "version": "…", "client_ip": "…"}"#)
     }
 }
 
@@ -508,4 +510,23 @@ fn line(feedback: &Feedback) -> String {
     let mut line = feedback.to_json();
     line.push('\n');
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_values_is_not_a_body() {
+        assert_eq!(
+            Returning::from_body(br#"{"player_id": "ann"}"#).unwrap().player_id.as_deref(),
+            Some("ann")
+        );
+        let refusals =
+            [Returning::from_body(br#" ["ann"]"#).err(), Asked::from_body(br#"["arena", "1"]"#).err()];
+        for refused in refusals {
+            let why = refused.unwrap().to_string();
+            assert!(why.contains("must be an object, not a list"), "{why}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! A problem with the first message is reported as a text `ERR …`; from then on everything is feedback, errors too. A
 //! waiting player may accept a match here ([`vote`](crate::vote)); other messages are ignored.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_
 use axum::extract::{Query, State};
 use axum::response::Response;
 use sortie_engine::Unavailable;
+use sortie_serving::not_a_list;
 use tokio::time::{sleep, timeout};
 
 use crate::Inner;
@@ -18,6 +20,9 @@ use crate::feedback::{Feedback, Joining, Outgoing};
 use crate::http::{Admitted, Asked, Door};
 use crate::options::MAX_BODY_BYTES;
 use crate::vote::Voter;
+
+/// What is expected of the first message.
+const EXAMPLE: &str = r#"send a text message like {"game": "…", "version": "…"} first"#;
 
 /// Maximum wait for a player to take one message.
 const SEND_DEADLINE: Duration = Duration::from_secs(10);
@@ -76,7 +81,6 @@ enum First {
 }
 
 async fn first_message(socket: &mut WebSocket, deadline: Duration) -> First {
-    const EXAMPLE: &str = r#"send a text message like {"game": "…", "version": "…"} first"#;
     let received = async {
         loop {
             match socket.recv().await {
@@ -89,11 +93,16 @@ async fn first_message(socket: &mut WebSocket, deadline: Duration) -> First {
         Err(_) => First::Wrong(format!("no message came in time: {EXAMPLE}")),
         Ok(None | Some(Ok(Message::Close(_)))) => First::Gone,
         Ok(Some(Err(error))) => First::Unreadable(format!("the first message cannot be read: {error}")),
-        Ok(Some(Ok(Message::Text(text)))) => match serde_json::from_str(&text) {
-            Ok(asked) => First::Asked(asked),
-            Err(error) => First::Wrong(format!("this is not a request: {error}; {EXAMPLE}")),
-        },
+        Ok(Some(Ok(Message::Text(text)))) => asked(&text),
         Ok(Some(Ok(_))) => First::Wrong(format!("this is not a text message: {EXAMPLE}")),
+    }
+}
+
+fn asked(text: &str) -> First {
+    let wrong = |error: &dyn Display| First::Wrong(format!("this is not a request: {error}; {EXAMPLE}"));
+    match not_a_list(text.as_bytes()) {
+        Ok(document) => serde_json::from_slice(document).map_or_else(|error| wrong(&error), First::Asked),
+        Err(list) => wrong(&list),
     }
 }
 
@@ -159,5 +168,17 @@ async fn close(mut socket: WebSocket, code: u16) {
     if send_close(&mut socket, code).await {
         // A player who does not close is dropped.
         let _ = timeout(CLOSE_DEADLINE, async { while let Some(Ok(_)) = socket.recv().await {} }).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_values_is_not_a_request() {
+        assert!(matches!(asked(r#"{"game": "arena"}"#), First::Asked(_)));
+        let First::Wrong(why) = asked(r#"["arena", "1"]"#) else { panic!("a list is read as a request") };
+        assert!(why.contains("must be an object, not a list"), "{why}");
     }
 }

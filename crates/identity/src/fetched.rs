@@ -17,8 +17,8 @@ use reqwest::{Client, StatusCode, Url};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::{Instant, timeout};
 
+use crate::error::{BadTokenOptions, TokenError};
 use crate::jwks::{KeySet, MAX_DOCUMENT_BYTES};
-use crate::token::{BadTokenOptions, TokenError};
 
 /// How keys are fetched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

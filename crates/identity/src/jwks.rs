@@ -10,7 +10,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, P
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 
-use crate::token::TokenError;
+use crate::error::TokenError;
 
 /// Maximum size of a JWKS document, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 256 << 10;

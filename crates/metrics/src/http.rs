@@ -7,7 +7,8 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE as CONTENT_TYPE_HEADER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use serde_json::{Value, json};
+use serde_json::json;
+use sortie_openapi::{ADMIN_KEY, Description, Operation};
 use sortie_serving::error_response;
 
 use crate::Metrics;
@@ -50,29 +51,18 @@ fn not_you() -> Response {
     error_response(StatusCode::UNAUTHORIZED, "unauthenticated", problem, None)
 }
 
-/// `{"tags", "paths"}` of an OpenAPI 3.1 document; its errors are `Error` there.
+/// The route as a part of an OpenAPI document; its errors are `Error` there.
 #[must_use]
-pub fn description() -> Value {
-    let metrics = json!({
-        "tags": ["Metrics"],
-        "operationId": "metrics",
-        "summary": "Show the metrics of this process",
-        "description": "For Prometheus: the text format of OpenMetrics 1.0. Needs an API key with the permission `admin`, \
-            or the secret of drivers.",
-        "security": [{"bearer": ["admin"]}, {"key": ["admin"]}],
-        "responses": {
-            "200": {
-                "description": "The metrics",
-                "content": {CONTENT_TYPE: {"schema": {"type": "string"}}},
-            },
-            "default": {
-                "description": "An error; see the table of codes",
-                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
-            },
-        },
-    });
-    json!({
-        "tags": [{"name": "Metrics", "description": "Metrics for monitoring."}],
-        "paths": {PATH: {"get": metrics}},
-    })
+pub fn description() -> Description {
+    const TAG: &str = "Metrics";
+    let metrics =
+        Operation::new(&format!("GET {PATH}"), TAG, "metrics", "Show the metrics of this process")
+            .text(
+                "For Prometheus: the text format of OpenMetrics 1.0. Needs an API key with the permission `admin`, \
+                 or the secret of drivers.",
+            )
+            .security(ADMIN_KEY)
+            .content(200, "The metrics", CONTENT_TYPE, &json!({"type": "string"}))
+            .error("Error");
+    Description::default().tag(TAG, "Metrics for monitoring.").operations([metrics])
 }

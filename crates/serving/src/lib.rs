@@ -13,8 +13,8 @@
 //! | [`bearer`] | the credential in an `authorization` header |
 //! | [`read_body`], [`limit_grpc_bodies`] | request bodies, limited in size and time |
 //! | [`end_grpc_streams`] | response streams, which end with the process |
+//! | [`not_a_list`] | bodies that have to be objects |
 //! | [`json_response`], [`error_response`] | responses with a document |
-//! | [`Schemas`] | types in the OpenAPI document |
 //! | [`Limits`] | all of these limits |
 //!
 //! A crate of its own because control plane and sidecar both serve callers that they cannot trust to behave, and share
@@ -32,7 +32,6 @@ mod held;
 mod limits;
 mod listen;
 mod opening;
-mod schemas;
 mod serve;
 mod shares;
 mod until;
@@ -41,13 +40,14 @@ mod visitors;
 pub use allowance::{Allowance, Allowances, TooMany, Turn};
 pub use bearer::bearer;
 pub use body::{BodyError, MaxBytes, empty_is_object, json_response, read_body};
-pub use error::{error_document, error_response};
+pub use error::{RETRY_AFTER_SECONDS, error_document, error_response, retry_after_seconds};
 pub use grpc_body::{end_grpc_streams, limit_grpc_bodies};
 pub use held::Reading;
 pub use limits::Limits;
 pub use listen::{ListenAddr, ListenAddrError};
 pub use opening::{Halves, halves};
-pub use schemas::Schemas;
 pub use serve::serve;
 pub use shares::{Share, Shares, network};
 pub use visitors::Visitors;
+
+pub use sortie_wire::json::{ListForObject, not_a_list};

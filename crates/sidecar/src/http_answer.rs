@@ -3,18 +3,17 @@
 //! For every port of the sidecar that uses it: the game servers', and the sidecar's own.
 
 use axum::extract::Request;
+use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
-use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sortie_serving::{BodyError, Limits, empty_is_object, json_response, read_body};
+use sortie_serving::{
+    BodyError, Limits, RETRY_AFTER_SECONDS, empty_is_object, json_response, not_a_list, read_body,
+};
 use sortie_wire::json::{self, JsonError};
 use sortie_wire::status::{self, Status, refusal};
 use tonic::Code;
-
-/// When a caller may retry if there was no room or the service is unavailable, in seconds.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
 /// Why a request is refused.
 #[derive(Clone, PartialEq, Debug)]
@@ -82,7 +81,7 @@ impl IntoResponse for Refused {
         let mut response = json_response(http, document.unwrap_or_default());
         let may_come_again = matches!(code, Code::Unavailable | Code::ResourceExhausted);
         if may_come_again && http != StatusCode::PAYLOAD_TOO_LARGE {
-            response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+            response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS.into());
         }
         response
     }
@@ -94,11 +93,8 @@ impl IntoResponse for Refused {
 /// What is wrong with the body.
 pub(crate) async fn read<T: DeserializeOwned>(request: Request, limits: &Limits) -> Result<T, Refused> {
     let body = read_body(request, limits).await?;
-    // Serde would accept a list as an object, with its fields in order.
-    if body.trim_ascii_start().first() == Some(&b'[') {
-        let text = "the body must be an object, not a list";
-        return Err(Refused::new(Code::InvalidArgument, "invalid_json", text));
-    }
+    not_a_list(&body)
+        .map_err(|list| Refused::new(Code::InvalidArgument, "invalid_json", format!("the body {list}")))?;
     Ok(json::decode(empty_is_object(&body))?)
 }
 

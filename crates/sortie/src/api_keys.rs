@@ -2,7 +2,7 @@
 //!
 //! Why a file that both sides read, and not a call to the running process: a key can be created before a process
 //! exists, and revoked when the process does not answer or nobody has an admin key left. A change is in force when the
-//! command returns, because the process checks the file at each call ([`sortie_identity::Watched`]), in less than a
+//! command returns, because the process checks the file at each call ([`sortie_watched::Watched`]), in less than a
 //! microsecond. What a revoked key has opened is closed: streams end with their next event or heartbeat. A call that is
 //! held open is still answered, within `broker.wait`, because it may have taken a match already.
 //!
@@ -25,7 +25,7 @@ use sortie_api::{ApiKey, KeyRing, KeySource, ServersOfKey};
 use sortie_config::Permission;
 use sortie_domain::ids::FleetId;
 use sortie_engine::log::open_own;
-use sortie_identity::{Look, Watched};
+use sortie_watched::{Look, Watched};
 
 use crate::failure::Failure;
 use crate::private;

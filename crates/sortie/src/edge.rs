@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::http::Uri;
 use futures::future::{BoxFuture, join_all};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::ServerConfig;
@@ -12,6 +11,7 @@ use sortie_serving::{Allowance, Allowances, Limits, Visitors};
 use sortie_tls::CertificateFiles;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::failure::Failure;
 
@@ -54,18 +54,14 @@ pub(crate) fn visitors(config: &Config, needs_key: bool) -> Visitors {
     } else {
         Visitors::without_credentials().and_loopback_pages()
     };
-    let url = config.public_url.as_deref().and_then(|url| url.parse::<Uri>().ok());
-    let (host, origin) = url.as_ref().and_then(|url| Some((url.host()?, origin(url)?))).unzip();
+    let url = config.public_url.as_deref().and_then(|url| Url::parse(url).ok());
+    let host = url.as_ref().and_then(|url| url.host_str());
+    let origin = url.as_ref().map(|url| url.origin().ascii_serialization());
     visitors
         .and_hosts(config.dev_hosts.iter().cloned())
         .and_hosts(host.map(ToOwned::to_owned))
         .and_origins(config.gateway.cors_origins.iter().cloned())
         .and_origins(origin)
-}
-
-/// The origin of pages at `url`, without the port if it is the scheme's default.
-fn origin(url: &Uri) -> Option<String> {
-    Some(format!("{}://{}", url.scheme_str()?, url.authority()?))
 }
 
 /// What callers of the API may have open at a time.

@@ -9,7 +9,7 @@ use futures::FutureExt as _;
 use sortie_config::{Config, FleetConfig};
 use sortie_domain::broker::Broker;
 use sortie_engine::Handle;
-use sortie_engine::supervisor::{OnFailure, Outcome, Stage, Supervisor};
+use sortie_engine::supervisor::{Outcome, Supervisor};
 use sortie_serving::Limits;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ use crate::opened::Opened;
 use crate::platforms::Platforms;
 use crate::presence::{Presence, Report};
 use crate::reconciliation;
-use crate::role::Role;
+use crate::role::{Role, spawn_work};
 use crate::roles::api::{ApiParts, ApiRole};
 use crate::roles::dispatch::DispatchRole;
 use crate::roles::gateway::GatewayRole;
@@ -139,21 +139,6 @@ impl Node {
 
 fn boxed(role: impl Role + 'static) -> Box<dyn Role> {
     Box::new(role)
-}
-
-/// Work that ends by itself, or with the control plane.
-pub(crate) fn spawn_work(
-    supervisor: &mut Supervisor,
-    name: &'static str,
-    work: impl Future<Output = ()> + Send + 'static,
-) {
-    supervisor.spawn(name, Stage::Work, OnFailure::GoOn, |stop| async move {
-        tokio::select! {
-            () = work => {}
-            () = stop.stopped() => {}
-        }
-        Ok(())
-    });
 }
 
 /// Says what this process holds to `sortie key`, and that it runs to copies of its folder.

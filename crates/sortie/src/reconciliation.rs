@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::installation::Installation;
-use crate::node::spawn_work;
 use crate::platforms::Platforms;
+use crate::role::spawn_work;
 
 /// Pause before a report or question is sent again to a broker that could not take it.
 const PAUSE: Duration = Duration::from_millis(500);

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::HeaderMap;
 use futures::future::BoxFuture;
-use serde_json::Value;
 use sortie_api::Check;
-use sortie_engine::supervisor::Supervisor;
+use sortie_engine::supervisor::{OnFailure, Stage, Supervisor};
 use sortie_metrics::Collector;
+use sortie_openapi::Description;
 use sortie_serving::Limits;
 
 /// Decides by a call's headers whether the caller may read the metrics.
@@ -30,8 +30,8 @@ pub(crate) trait Role: Send {
         Router::new()
     }
 
-    /// The part of the OpenAPI document about that: `tags`, `paths`, `components.schemas` and `.securitySchemes`.
-    fn description(&self) -> Option<Value> {
+    /// The part of the OpenAPI document about that.
+    fn description(&self) -> Option<Description> {
         None
     }
 
@@ -57,4 +57,19 @@ pub(crate) trait Role: Send {
 
     /// Starts its tasks, each with the stage of an ordered stop in which it ends.
     fn spawn(self: Box<Self>, _supervisor: &mut Supervisor, _limits: &Limits) {}
+}
+
+/// Work that ends by itself, or with the control plane.
+pub(crate) fn spawn_work(
+    supervisor: &mut Supervisor,
+    name: &'static str,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    supervisor.spawn(name, Stage::Work, OnFailure::GoOn, |stop| async move {
+        tokio::select! {
+            () = work => {}
+            () = stop.stopped() => {}
+        }
+        Ok(())
+    });
 }

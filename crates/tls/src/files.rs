@@ -1,8 +1,6 @@
 //! A certificate chain and its key: two PEM files that must match.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,6 +9,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys};
+use sortie_watched::Stamp;
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
@@ -100,15 +99,6 @@ impl Expiry {
     }
 }
 
-/// Identifies a version of a file. Another value means that the content may differ.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Stamp {
-    device: u64,
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
-}
-
 /// A chain with its key.
 pub(crate) struct Pair {
     pub(crate) key: Arc<CertifiedKey>,
@@ -141,20 +131,10 @@ impl CertificateFiles {
         }
     }
 
-    /// `None` for a file that is missing right now.
+    /// `None` for a file of which the system does not say.
     pub(crate) fn stamps(&self) -> [Option<Stamp>; 2] {
-        [stamp(&self.certificate), stamp(&self.key)]
+        [Stamp::at(&self.certificate), Stamp::at(&self.key)]
     }
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let file = std::fs::metadata(path).ok()?;
-    Some(Stamp {
-        device: file.dev(),
-        inode: file.ino(),
-        length: file.len(),
-        modified: (file.mtime(), file.mtime_nsec()),
-    })
 }
 
 /// All certificates of a PEM file, at least one.
@@ -194,9 +174,12 @@ fn is_encrypted(text: &[u8]) -> bool {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    use sortie_watched::FileError as Unread;
     let unreadable = |error| FileError::Unreadable { path: path.to_owned(), error };
-    let mut text = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut text).map_err(unreadable)?;
-    if text.len() as u64 > MAX_FILE_BYTES { Err(FileError::TooLong(path.to_owned())) } else { Ok(text) }
+    match sortie_watched::read(path, MAX_FILE_BYTES).and_then(|(_, content)| content) {
+        Ok(Some(text)) => Ok(text),
+        Ok(None) => Err(unreadable(io::ErrorKind::NotFound.into())),
+        Err(Unread::Unreadable { error, .. }) => Err(unreadable(error)),
+        Err(Unread::TooLarge { .. } | Unread::Content { .. }) => Err(FileError::TooLong(path.to_owned())),
+    }
 }

@@ -1,9 +1,7 @@
 //! A port's certificate, reloaded when its files change.
 //!
-//! The files are checked when a client connects, at most once per [`LOOK_PERIOD`], rather than watched: two calls of
-//! `stat` notice every way of replacing a certificate (overwritten, renamed over, or behind a symbolic link that is
-//! changed, as Kubernetes does with a secret), on every file system, and there is no watcher that could lose events or
-//! needs supervision. Nobody sees the old certificate for longer, because only connecting clients see one.
+//! The files are checked when a client connects, at most once per [`LOOK_PERIOD`], rather than watched, for the reasons in
+//! `sortie_watched`. Nobody sees the old certificate for longer, because only connecting clients see one.
 
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,8 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use sortie_watched::Stamp;
 
-use crate::files::{CertificateFiles, FileError, Pair, Stamp};
+use crate::files::{CertificateFiles, FileError, Pair};
 
 /// Minimum time between two checks of the files.
 pub const LOOK_PERIOD: Duration = Duration::from_secs(1);
@@ -108,7 +107,7 @@ fn tell(files: &CertificateFiles, pair: &Pair) {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
     use std::path::Path;
 
     use rcgen::CertifiedKey as Made;
@@ -156,6 +155,47 @@ mod tests {
         fs::write(&files.key, key).unwrap();
         state.look(&files);
         assert_ne!(state.key.cert, first.cert);
+    }
+
+    #[test]
+    fn a_pair_of_the_same_size_and_modification_time_is_noticed() {
+        let folder = TempDir::new().unwrap();
+        let old = made();
+        write(folder.path(), &old);
+        let (files, mut state) = start(folder.path());
+        let paths = [&files.certificate, &files.key];
+        let before = paths.map(|path| fs::metadata(path).unwrap());
+        let changed = |found: &fs::Metadata| (found.ctime(), found.ctime_nsec());
+        let sizes = (old.0.len(), old.1.len());
+        // Signatures have a byte more or less.
+        let same_size = |new: &(String, String)| (new.0.len(), new.1.len()) == sizes;
+        let new = std::iter::repeat_with(made).find(same_size).unwrap();
+        // The system's time of a change is coarse: until it differs, the files are still being written.
+        while paths
+            .iter()
+            .zip(&before)
+            .any(|(path, before)| changed(&fs::metadata(path).unwrap()) == changed(before))
+        {
+            write(folder.path(), &new);
+            for (path, before) in paths.iter().zip(&before) {
+                let file = fs::File::options().write(true).open(path).unwrap();
+                file.set_modified(before.modified().unwrap()).unwrap();
+            }
+        }
+        let first = Arc::clone(&state.key);
+        state.look(&files);
+        assert_ne!(state.key.cert, first.cert);
+    }
+
+    #[test]
+    fn only_a_regular_file_is_read() {
+        let folder = TempDir::new().unwrap();
+        write(folder.path(), &made());
+        let files = files(folder.path());
+        fs::remove_file(&files.key).unwrap();
+        symlink("/dev/zero", &files.key).unwrap();
+        let error = files.check().unwrap_err();
+        assert!(error.to_string().ends_with("it is not a regular file"), "{error}");
     }
 
     #[test]

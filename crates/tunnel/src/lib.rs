@@ -20,7 +20,6 @@
 //! moment, and then that device is disconnected. While a device is the only one, the websocket is read no faster than
 //! the local server reads, and so the device sends no faster.
 
-mod backoff;
 mod connect;
 mod datagrams;
 mod endpoint;

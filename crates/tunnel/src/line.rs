@@ -4,18 +4,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sortie_dispatch::Protocol;
+use sortie_retry::Backoff;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::pause;
 use crate::connect::{ConnectError, Websocket, open};
 use crate::datagrams::Datagrams;
 use crate::options::TunnelOptions;
 use crate::session::{self, Traffic};
 use crate::streams::Streams;
 
+/// Pause before the next websocket; the maximum is how long a server's players wait once the dispatcher is back.
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(250), max: Duration::from_secs(10) };
 /// A websocket that was open this long does not count as a failure.
 const STEADY: Duration = Duration::from_secs(10);
 
@@ -98,7 +100,7 @@ impl Line {
                     problem
                 }
             };
-            let pause = pause(failures, fastrand::f64());
+            let pause = BACKOFF.delay(failures);
             tracing::warn!(protocol = self.name(), dispatcher = %self.options.dispatcher, problem, pause_ms = pause.as_millis() as u64, "the port is not open; trying again");
             tokio::select! {
                 () = sleep(pause) => {}

@@ -60,6 +60,26 @@ impl JsonError {
     }
 }
 
+/// A document is a list although it has to be an object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListForObject;
+
+impl fmt::Display for ListForObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("must be an object, not a list")
+    }
+}
+
+impl std::error::Error for ListForObject {}
+
+/// `document`, which is to be read as a type with fields: serde would accept a list of them, in their order.
+///
+/// # Errors
+/// [`ListForObject`]
+pub fn not_a_list(document: &[u8]) -> Result<&[u8], ListForObject> {
+    if document.trim_ascii_start().first() == Some(&b'[') { Err(ListForObject) } else { Ok(document) }
+}
+
 /// Rewrites the two messages of generated code that do not say what is expected.
 fn plain(message: &str) -> String {
     message

@@ -8,9 +8,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sortie-domain", &[]),
     ("sortie-tokens", &[]),
     ("sortie-wire", &["sortie-domain"]),
-    ("sortie-engine", &["sortie-domain"]),
+    ("sortie-engine", &["sortie-domain", "sortie-retry"]),
     ("sortie-config", &["sortie-config-file", "sortie-domain", "sortie-inherited"]),
-    ("sortie-identity", &["sortie-domain", "sortie-tls"]),
+    ("sortie-identity", &["sortie-domain", "sortie-tls", "sortie-watched"]),
     ("sortie-testkit", &["sortie-domain"]),
     ("sortie-load", &["sortie-domain"]),
     ("sortie-replay", &["sortie-domain", "sortie-wire"]),
@@ -19,13 +19,24 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Adapters never use each other.
     ("sortie-allocators", &["sortie-domain", "sortie-engine", "sortie-inherited"]),
     ("sortie-matchmaker", &["sortie-domain", "sortie-engine", "sortie-tls", "sortie-wire"]),
-    ("sortie-api", &["sortie-domain", "sortie-engine", "sortie-identity", "sortie-serving", "sortie-wire"]),
+    (
+        "sortie-api",
+        &[
+            "sortie-domain",
+            "sortie-engine",
+            "sortie-identity",
+            "sortie-openapi",
+            "sortie-serving",
+            "sortie-wire",
+        ],
+    ),
     (
         "sortie-gateway",
         &[
             "sortie-domain",
             "sortie-engine",
             "sortie-identity",
+            "sortie-openapi",
             "sortie-serving",
             "sortie-wire",
             "sortie-tokens",
@@ -34,11 +45,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     // How to read a file of settings, which is no contract of ours.
     ("sortie-config-file", &[]),
     // Ports for devices, which know nothing of matches.
-    ("sortie-dispatch", &["sortie-config-file", "sortie-metrics", "sortie-serving"]),
+    ("sortie-dispatch", &["sortie-config-file", "sortie-metrics", "sortie-openapi", "sortie-serving"]),
     // A driver of those ports, on the other side of the contract: it has the frames only.
-    ("sortie-tunnel", &["sortie-dispatch", "sortie-tls"]),
+    ("sortie-tunnel", &["sortie-dispatch", "sortie-retry", "sortie-tls"]),
     // What roles tell, which is no contract of ours.
-    ("sortie-metrics", &["sortie-serving"]),
+    ("sortie-metrics", &["sortie-openapi", "sortie-serving"]),
     // Loads a control plane from outside, so it may use what its users may, and the roles that it measures alone.
     (
         "sortie-bench",
@@ -53,15 +64,27 @@ const ROOMS: &[(&str, &[&str])] = &[
             "sortie-wire",
         ],
     ),
+    // When to try again, and when a file has changed, which are no contracts of ours.
+    ("sortie-retry", &[]),
+    ("sortie-watched", &[]),
+    // How to describe routes, which is no contract of ours.
+    ("sortie-openapi", &[]),
     // How to serve on a port, which is no contract of ours.
     ("sortie-serving", &["sortie-wire"]),
     // How to speak TLS, which is no contract of ours.
-    ("sortie-tls", &[]),
+    ("sortie-tls", &["sortie-watched"]),
     // A game of anybody's: it has the public contracts only.
-    ("sortie-arena", &["sortie-tls"]),
+    ("sortie-arena", &["sortie-retry", "sortie-tls"]),
     (
         "sortie-sidecar",
-        &["sortie-config-file", "sortie-inherited", "sortie-serving", "sortie-tls", "sortie-wire"],
+        &[
+            "sortie-config-file",
+            "sortie-inherited",
+            "sortie-retry",
+            "sortie-serving",
+            "sortie-tls",
+            "sortie-wire",
+        ],
     ),
     (
         "sortie-fuzz",
@@ -149,7 +172,7 @@ mod tests {
     fn a_crate_in_a_room_that_is_not_its_own_is_found() {
         let packages = [
             Package::fake("sortie-api", &["sortie-domain", "sortie-gateway", "axum"], &[]),
-            Package::fake("sortie-arena", &["sortie-tls", "sortie-wire"], &[]),
+            Package::fake("sortie-arena", &["sortie-retry", "sortie-tls", "sortie-wire"], &[]),
             Package::fake("sortie", &["sortie-api", "sortie-testkit"], &[]),
             Package::fake("sortie-new", &[], &[]),
         ];
@@ -170,7 +193,7 @@ mod tests {
     fn an_allowance_that_nothing_uses_is_found() {
         let packages = [
             Package::fake("sortie-replay", &["sortie-domain"], &[]),
-            Package::fake("sortie-metrics", &["sortie-serving"], &[]),
+            Package::fake("sortie-metrics", &["sortie-openapi", "sortie-serving"], &[]),
         ];
         let found = problems(&rooms_are_closed(&Repository::fake([]).with(&packages)));
         assert_eq!(found.len(), 1, "{found:?}");

@@ -16,7 +16,7 @@ use sortie_wire::catena::match_broker::{
 };
 
 use super::convert::Shown;
-use super::{match_id, refused, unexpected};
+use super::{match_id, refused};
 use crate::error::ApiError;
 use crate::state::Api;
 
@@ -99,7 +99,7 @@ pub(crate) async fn admin_end_active_match(
     let id = match_id(&request.match_id)?;
     match api.call(Command::EndActiveMatch { id }).await.map_err(refused)? {
         Reply::Match(_) => Ok(AdminEndActiveMatchResponse { match_deleted: true }),
-        other => Err(unexpected(&other)),
+        other => Err(ApiError::unexpected(&other)),
     }
 }
 
@@ -165,7 +165,7 @@ pub(crate) async fn admin_x_reconfigure_match_broker(
     };
     match api.call(Command::Reconfigure { change }).await.map_err(refused)? {
         Reply::Done => Ok(AdminXReconfigureMatchBrokerResponse { success: true }),
-        other => Err(unexpected(&other)),
+        other => Err(ApiError::unexpected(&other)),
     }
 }
 

@@ -16,12 +16,13 @@ use sortie_wire::catena::matchmaking::{
     GetMatchmakingStatusRequest, GetMatchmakingStatusResponse, ListTicketsRequest, ListTicketsResponse,
     MatchmakingStatus, MatchmakingTicketWithState, StartMatchmakingRequest, StartMatchmakingResponse,
 };
+use sortie_wire::cloud_event::rfc3339;
 
 use super::match_broker::{MAX_LISTED, MAX_LISTED_BYTES, health};
-use super::{entities, id, matchmaking_config, unexpected};
+use super::{entities, id, matchmaking_config};
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::native::{rfc3339, state_name};
+use crate::names::state_name;
 use crate::one_place::{self, Places};
 use crate::player_order::{self, OwnRating};
 use crate::sight::Sight;
@@ -56,7 +57,7 @@ async fn start(api: &Api, caller: &Caller, spec: TicketSpec) -> Result<StartMatc
     let start = Command::Start { id: None, spec: spec.clone() };
     let ticket = match api.call_maker(start).await.map_err(entities::named)? {
         Reply::Started { ticket } => ticket,
-        other => return Err(unexpected(&other)),
+        other => return Err(ApiError::unexpected(&other)),
     };
     one_place::gives_way(api, caller, &spec, &ticket).await?;
     Ok(StartMatchmakingResponse { ticket_id: ticket.as_str().to_owned() })
@@ -85,7 +86,7 @@ pub(crate) async fn server_cancel_matchmaking(
 async fn cancel(api: &Api, id: TicketId) -> Result<CancelMatchmakingResponse, ApiError> {
     match api.call_maker(Command::Cancel { id }).await? {
         Reply::Ticket(_) => Ok(CancelMatchmakingResponse {}),
-        other => Err(unexpected(&other)),
+        other => Err(ApiError::unexpected(&other)),
     }
 }
 
@@ -183,7 +184,7 @@ pub(crate) async fn admin_x_reconfigure_matchmaker(
     let settings = matchmaking_config::changed(settings, &request.config)?;
     match api.call_maker(Command::Reconfigure { settings }).await.map_err(entities::named)? {
         Reply::Done => Ok(AdminXReconfigureMatchmakerResponse { success: true }),
-        other => Err(unexpected(&other)),
+        other => Err(ApiError::unexpected(&other)),
     }
 }
 

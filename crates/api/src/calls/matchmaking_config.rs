@@ -15,6 +15,7 @@ use sortie_wire::catena::matchmaking::{CatenaMatchmakerConfig, QueueConfig};
 
 use super::match_broker::{MINUTE, SECOND};
 use crate::error::ApiError;
+use crate::names::action_name;
 
 /// Objects that the settings may be wrapped in, outermost first.
 const WRAPPERS: [&str; 3] = ["catena", "matchmaker", "catenamatchmakerconfig"];
@@ -39,14 +40,6 @@ fn queue_message(id: &QueueId, queue: &Queue) -> QueueConfig {
         expiration_action: action_name(queue.expiration_action).to_owned(),
         custom_strategy: queue.former().map(|hook| hook.id.as_str().to_owned()).unwrap_or_default(),
         custom_hooks: hooks(&queue.hooks),
-    }
-}
-
-/// The value of `expirationAction`.
-pub(crate) const fn action_name(action: ExpirationAction) -> &'static str {
-    match action {
-        ExpirationAction::Drop => "drop",
-        ExpirationAction::Minimum => "minimum",
     }
 }
 

@@ -46,11 +46,3 @@ fn refused(error: CallError<Refusal>) -> ApiError {
         Some(name.to_owned())
     })
 }
-
-/// A machine answered a command with a reply of another kind. The reply is not logged: it may contain player data.
-pub(crate) fn unexpected<T>(reply: &T) -> ApiError {
-    ApiError::internal(format_args!(
-        "reply {:?} does not belong to the command",
-        std::mem::discriminant(reply)
-    ))
-}

@@ -23,7 +23,7 @@ use sortie_wire::catena::server_manager::{
 use sortie_wire::hints::UnknownHints;
 
 use super::convert::{match_message, order, server_state};
-use super::{match_id, refused, server_id, unexpected};
+use super::{match_id, refused, server_id};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::servers::{self, Checked, Purpose};
@@ -69,7 +69,7 @@ pub(crate) async fn request_match(
         }),
         // As if it had waited in full without a match: it asks again, and reaches the next process or a 503.
         None => Ok(RequestMatchResponse::default()),
-        Some(other) => Err(unexpected(&other)),
+        Some(other) => Err(ApiError::unexpected(&other)),
     }
 }
 
@@ -173,7 +173,7 @@ pub(crate) async fn admin_allocate_server(
         Reply::Allocated { server, .. } => {
             Ok(AdminAllocateServerResponse { server_id: server.as_str().to_owned() })
         }
-        other => Err(unexpected(&other)),
+        other => Err(ApiError::unexpected(&other)),
     }
 }
 
@@ -189,7 +189,7 @@ pub(crate) async fn admin_deallocate_server(
             state: server_state(state).into(),
             matches: matches.into_iter().map(|(id, connection)| match_info(&id, connection)).collect(),
         }),
-        other => Err(unexpected(&other)),
+        other => Err(ApiError::unexpected(&other)),
     }
 }
 
@@ -219,7 +219,7 @@ fn noted(
 ) -> Result<(MatchId, Hints), ApiError> {
     match reply {
         Ok(Reply::Noted { match_id, hints }) => Ok((match_id, hints)),
-        Ok(other) => Err(unexpected(&other)),
+        Ok(other) => Err(ApiError::unexpected(&other)),
         Err(error) => {
             let answer = match &error {
                 CallError::Refused(refusal @ Refusal::MatchNotHeld { match_id, .. }) => {

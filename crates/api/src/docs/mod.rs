@@ -18,6 +18,7 @@ use sortie_serving::json_response;
 use crate::codes;
 use crate::error::{ApiError, Form};
 use crate::http::Routes;
+use crate::openapi;
 use crate::params::path_param;
 use crate::state::Api;
 
@@ -71,7 +72,8 @@ pub(crate) fn routes() -> Routes {
 }
 
 async fn openapi(State(api): State<Api>) -> Response {
-    json_response(StatusCode::OK, api.openapi().to_vec())
+    let make = || openapi::document(&api.options.described).to_string().into();
+    json_response(StatusCode::OK, api.openapi.get_or_init(make).to_vec())
 }
 
 async fn page() -> Response {

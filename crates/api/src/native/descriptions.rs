@@ -1,7 +1,7 @@
 //! The descriptions in `/openapi.json` of the routes of Sortie's own API, of probes and of the documentation.
 
 use serde_json::{Value, json};
-use sortie_serving::Schemas;
+use sortie_openapi::{Operation, Schemas};
 
 use super::event_stream::LOGS;
 use super::explain::ExplanationView;
@@ -12,7 +12,6 @@ use super::seats::{Claim, FreeSeats, MatchSeats, Released, Reserve, SeatView};
 use super::ticket_explain::ExplanationView as TicketExplanation;
 use super::ticket_view::TicketView;
 use super::tickets::{Order as TicketOrder, Started, Tickets, Vote};
-use crate::openapi::Operation;
 
 /// One operation for each route outside the Catena contract.
 pub(crate) fn operations(schemas: &mut Schemas) -> Vec<Operation> {

@@ -20,7 +20,6 @@ use sortie_serving::read_body;
 use super::listing::PageParams;
 use super::{answer, parse, properties, raw, rfc3339};
 use crate::auth::Caller;
-use crate::calls::unexpected;
 use crate::error::ApiError;
 use crate::params::{Params, path_param};
 use crate::servers;
@@ -104,7 +103,7 @@ pub(super) async fn submit(State(api): State<Api>, request: Request) -> Response
             Reply::Submitted { match_id } => {
                 Ok((StatusCode::ACCEPTED, Submitted { match_id: match_id.to_string() }))
             }
-            other => Err(unexpected(&other)),
+            other => Err(ApiError::unexpected(&other)),
         }
     };
     answer(submit.await)
@@ -176,7 +175,7 @@ pub(super) async fn cancel(State(api): State<Api>, id: Result<Path<String>, Path
     let cancel = async {
         match api.call(Command::CancelMatch { id: match_id(id)? }).await? {
             Reply::Match(game) => Ok((StatusCode::OK, view(&game)?)),
-            other => Err(unexpected(&other)),
+            other => Err(ApiError::unexpected(&other)),
         }
     };
     answer(cancel.await)

@@ -20,15 +20,14 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use sortie_domain::properties::Properties;
 
-use sortie_serving::json_response;
-pub(crate) use sortie_wire::cloud_event::rfc3339;
+use sortie_serving::{json_response, not_a_list};
+use sortie_wire::cloud_event::rfc3339;
 
 use crate::codes;
 use crate::error::{ApiError, Form};
 use crate::http::Routes;
 
 pub(crate) use descriptions::operations;
-pub(crate) use ticket_view::state_name;
 
 /// Every route.
 pub(crate) fn routes() -> Routes {
@@ -68,10 +67,8 @@ fn answer<T: Serialize>(result: Result<(StatusCode, T), ApiError>) -> Response {
 
 /// Parses a complete body.
 fn parse<T: DeserializeOwned>(document: &[u8]) -> Result<T, ApiError> {
-    // serde would accept a list as an object, with its fields in order.
-    if document.trim_ascii_start().first() == Some(&b'[') {
-        return Err(codes::INVALID_JSON.error("the body must be an object, not a list"));
-    }
+    let document =
+        not_a_list(document).map_err(|list| codes::INVALID_JSON.error(format!("the body {list}")))?;
     let mut json = serde_json::Deserializer::from_slice(document);
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();

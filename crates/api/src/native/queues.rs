@@ -12,7 +12,7 @@ use sortie_domain::matchmaking::settings::{Backfill, Queue};
 
 use super::answer;
 use super::listing::page_of;
-use crate::calls::matchmaking_config::action_name;
+use crate::names::action_name;
 use crate::state::Api;
 
 /// One page.

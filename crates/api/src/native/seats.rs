@@ -20,7 +20,6 @@ use sortie_serving::{empty_is_object, read_body};
 use super::matches::{STATES, match_id, view};
 use super::{answer, parse, rfc3339};
 use crate::auth::Caller;
-use crate::calls::unexpected;
 use crate::error::ApiError;
 use crate::params::{Params, path_param};
 use crate::servers;
@@ -171,7 +170,7 @@ async fn news(api: &Api, id: &MatchId, seen: u64) -> Result<Match, ApiError> {
     let watch = api.call_held(Command::WatchMatch { id: id.clone(), seen });
     match tokio::time::timeout(api.options.limits.heartbeat, watch).await {
         Ok(Ok(Some(Reply::Match(game)))) => Ok(game),
-        Ok(Ok(Some(other))) => Err(unexpected(&other)),
+        Ok(Ok(Some(other))) => Err(ApiError::unexpected(&other)),
         Ok(Err(error)) => Err(error.into()),
         Ok(Ok(None)) | Err(_) => find(api, id).await,
     }
@@ -221,7 +220,7 @@ pub(super) async fn report_free(
         let command = Command::ReportFreePlaces { match_id, server, free };
         match api.call(command).await? {
             Reply::Match(game) => Ok((StatusCode::OK, view(&game)?)),
-            other => Err(unexpected(&other)),
+            other => Err(ApiError::unexpected(&other)),
         }
     };
     answer(report.await)
@@ -239,7 +238,7 @@ pub(super) async fn release(
         let released = Released { seat_id: seat.to_string() };
         match api.call(Command::ReleaseSeat { seat }).await? {
             Reply::Done => Ok((StatusCode::OK, released)),
-            other => Err(unexpected(&other)),
+            other => Err(ApiError::unexpected(&other)),
         }
     };
     answer(release.await)
@@ -252,7 +251,7 @@ fn seat_id(id: Result<Path<String>, PathRejection>) -> Result<SeatId, ApiError> 
 fn seated(reply: Result<Reply, CallError<Refusal>>) -> Result<SeatView, ApiError> {
     match reply {
         Ok(Reply::Seated { seat, .. }) => Ok(seat.into()),
-        Ok(other) => Err(unexpected(&other)),
+        Ok(other) => Err(ApiError::unexpected(&other)),
         Err(error) => {
             let name = |field: &str| (field == "ttl").then(|| "ttl_seconds".to_owned());
             Err(ApiError::from(error).renamed(name))

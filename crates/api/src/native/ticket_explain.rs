@@ -17,10 +17,10 @@ use sortie_domain::matchmaking::{
     ByType, ExpectedWait, Explanation, Failure, IgnoredMatches, KeptOut, Refusal, SizeGap,
 };
 
-use super::ticket_view::{STATES, state_name};
 use super::tickets::ticket_id;
 use super::{answer, rfc3339};
 use crate::auth::Caller;
+use crate::names::{STATES, state_name};
 use crate::sight::Sight;
 use crate::state::Api;
 

@@ -12,37 +12,8 @@ use sortie_domain::matchmaking::model::{Party, Player, Stage, Ticket, TicketEnd,
 
 use super::{raw, rfc3339};
 use crate::error::ApiError;
+use crate::names::{STATES, state_name};
 use crate::sight::Seen;
-
-/// Names of the states of a ticket.
-pub(super) const STATES: [&str; 10] = [
-    "validating",
-    "waiting",
-    "proposed",
-    "finding_server",
-    "seating",
-    "completed",
-    "failed",
-    "cancelled",
-    "timed_out",
-    "on_hold",
-];
-
-/// The name of a state.
-pub(crate) const fn state_name(state: &TicketState) -> &'static str {
-    match state {
-        TicketState::Validating(_) => STATES[0],
-        TicketState::Waiting => STATES[1],
-        TicketState::Proposed { .. } => STATES[2],
-        TicketState::FindingServer { .. } => STATES[3],
-        TicketState::Seating { .. } => STATES[4],
-        TicketState::Over { end: TicketEnd::Completed { .. }, .. } => STATES[5],
-        TicketState::Over { end: TicketEnd::Failed { .. }, .. } => STATES[6],
-        TicketState::Over { end: TicketEnd::Cancelled(_), .. } => STATES[7],
-        TicketState::Over { end: TicketEnd::TimedOut, .. } => STATES[8],
-        TicketState::OnHold { .. } => STATES[9],
-    }
-}
 
 /// A ticket as it is shown. Times are RFC 3339.
 #[derive(Serialize, JsonSchema)]

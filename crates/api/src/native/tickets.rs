@@ -25,7 +25,6 @@ use super::listing::{MAX_PAGE, PAGE};
 use super::ticket_view::{TicketView, view};
 use super::{answer, parse, properties};
 use crate::auth::Caller;
-use crate::calls::unexpected;
 use crate::codes::{self, Code, Kind};
 use crate::error::ApiError;
 use crate::one_place::{self, Places};
@@ -197,7 +196,7 @@ pub(super) async fn start(
         let start = Command::Start { id: None, spec: spec.clone() };
         let ticket = match api.call_maker(start).await.map_err(named)? {
             Reply::Started { ticket } => ticket,
-            other => return Err(unexpected(&other)),
+            other => return Err(ApiError::unexpected(&other)),
         };
         one_place::gives_way(&api, &caller, &spec, &ticket).await?;
         Ok((StatusCode::CREATED, Started { ticket_id: ticket.to_string() }))
@@ -317,7 +316,7 @@ async fn change(
             let shown = api.query_maker(move |maker| Some(view(maker, &sight.ticket(&ticket)?)));
             Ok((StatusCode::OK, shown.await?.ok_or(Refusal::TicketNotFound(id))??))
         }
-        other => Err(unexpected(&other)),
+        other => Err(ApiError::unexpected(&other)),
     }
 }
 
@@ -398,7 +397,7 @@ async fn vote(
     };
     match api.call_maker(command(proposed.ok_or_else(none)?, player)).await? {
         Reply::Formation(_) => {}
-        other => return Err(unexpected(&other)),
+        other => return Err(ApiError::unexpected(&other)),
     }
     Ok((StatusCode::OK, shown(&api, sight, id).await?))
 }

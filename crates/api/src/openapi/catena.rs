@@ -1,7 +1,8 @@
 //! The Catena routes, described from the descriptors of their messages.
 
 use serde_json::{Value, json};
-use sortie_wire::schema::{Described, Method, PLACE};
+use sortie_openapi::{Operation, PLACE};
+use sortie_wire::schema::{Described, Method};
 
 /// Routes whose whole request is in the query, although their method allows a body.
 const BY_QUERY: [&str; 1] = ["POST /api/v1/matchbroker/admin/reconfigure"];
@@ -36,8 +37,8 @@ const EXAMPLES: [(&str, &str); 5] = [
 ];
 
 /// The description of `route`, which calls `called`. An operation with several routes is named after the first.
-pub(super) fn operation(described: &Described, called: &Method, route: &str, is_first: bool) -> Value {
-    let (method, path) = route.split_once(' ').unwrap_or_default();
+pub(super) fn operation(described: &Described, called: &Method, route: &str, is_first: bool) -> Operation {
+    let method = route.split_once(' ').unwrap_or_default().0;
     let mut id = format!("{}_{}", called.service, called.name);
     if !is_first {
         id = format!("{id}_{method}");
@@ -53,40 +54,35 @@ pub(super) fn operation(described: &Described, called: &Method, route: &str, is_
     } else {
         "Success"
     };
-    let mut operation = json!({
-        "tags": [tag],
-        "operationId": id,
-        "summary": called.name,
-        "description": text,
-        "responses": {"200": {"description": many, "content": content(&called.output)}},
-    });
-    let (in_path, in_query) = fields(described, called, path);
+    let operation = Operation::new(route, tag, &id, &called.name).text(&text).media(
+        200,
+        many,
+        "application/json",
+        &media(&called.output),
+    );
+    let names: Vec<_> = operation.path_names().map(ToOwned::to_owned).collect();
+    let (in_path, in_query) = fields(described, called, &names);
     let by_query = method != "POST" || BY_QUERY.contains(&route);
-    let parameters: Vec<_> =
-        in_path.into_iter().chain(in_query.into_iter().filter(|_| by_query)).chain(session(called)).collect();
-    if !parameters.is_empty() {
-        operation["parameters"] = parameters.into();
-    }
-    if !by_query {
-        operation["requestBody"] = json!({"content": content(&called.input)});
-    }
-    operation
+    let parameters =
+        in_path.into_iter().chain(in_query.into_iter().filter(|_| by_query)).chain(session(called));
+    let operation = parameters.fold(operation, Operation::parameter);
+    if by_query { operation } else { operation.body_media(false, &media(&called.input)) }
 }
 
-fn content(message: &str) -> Value {
+fn media(message: &str) -> Value {
     let mut media = json!({"schema": {"$ref": format!("{PLACE}{message}")}});
     let example = EXAMPLES.iter().find(|(name, _)| *name == message);
     if let Some(example) = example.and_then(|(_, text)| serde_json::from_str::<Value>(text).ok()) {
         media["example"] = example;
     }
-    json!({"application/json": media})
+    media
 }
 
 /// The request's fields as parameters: those in the path, and the others.
-fn fields(described: &Described, called: &Method, path: &str) -> (Vec<Value>, Vec<Value>) {
+fn fields(described: &Described, called: &Method, path: &[String]) -> (Vec<Value>, Vec<Value>) {
     let request = described.schemas.get(&called.input);
     let fields = request.and_then(|schema| schema["properties"].as_object()).into_iter().flatten();
-    let is_in_path = |name: &String| super::names_in(path).any(|one| one == name);
+    let is_in_path = |name: &String| path.contains(name);
     let parameter = |name: &String, schema: &Value| {
         let place = if is_in_path(name) { "path" } else { "query" };
         json!({"name": name, "in": place, "required": is_in_path(name), "schema": schema})

@@ -11,9 +11,9 @@ use sortie_wire::catena::events::{Event, event::Payload};
 use sortie_wire::catena::matchmaking::{
     MatchmakingStatusUpdateEvent, MatchmakingStatusUpdateType as UpdateType,
 };
+use sortie_wire::cloud_event::rfc3339;
 
 use super::cursor::Position;
-use crate::native::rfc3339;
 
 /// News of a ticket, or of a match without tickets.
 #[derive(Clone, Debug)]

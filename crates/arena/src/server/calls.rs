@@ -6,15 +6,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sortie_retry::Backoff;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::api_client::{ApiClient, ApiError, ClaimedSeat, Hints, MatchView, Offer};
-use crate::retry::Backoff;
+use crate::retry::Retries;
 
 /// For calls that decide a match's fate: retried for about a minute.
-const SETTLE: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(8), tries: 14 };
+const SETTLE: Retries = Retries {
+    backoff: Backoff { first: Duration::from_millis(100), max: Duration::from_secs(8) },
+    tries: 14,
+};
 /// For calls that a player waits for: retried for about three seconds.
-const ADMIT: Backoff = Backoff { first: Duration::from_millis(50), max: Duration::from_secs(1), tries: 7 };
+const ADMIT: Retries =
+    Retries { backoff: Backoff { first: Duration::from_millis(50), max: Duration::from_secs(1) }, tries: 7 };
 
 /// The outcome of a call.
 #[derive(Debug)]

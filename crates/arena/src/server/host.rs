@@ -5,12 +5,12 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
+use sortie_retry::Backoff;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::api_client::{ApiClient, ApiError, ClaimedSeat, Hints, MatchView, Offer};
 use crate::protocol::{Farewell, Inputs};
-use crate::retry::Backoff;
 use crate::server::calls::{Calls, Outcome};
 use crate::server::door::{Arrival, Door};
 use crate::server::options::{MAX_MATCHES, ServeOptions};
@@ -172,7 +172,7 @@ impl Host {
             return Err(ServeError::Unwanted(error));
         }
         // Retries are unlimited: platforms come back.
-        let backoff = Backoff { first: ASK_AGAIN, max: self.options.max_pause, tries: u32::MAX };
+        let backoff = Backoff { first: ASK_AGAIN, max: self.options.max_pause };
         let pause = backoff.delay(self.failures);
         tracing::warn!(%error, ?pause, "no answer to a request for a match");
         self.asking = Asking::At(Instant::now() + pause);

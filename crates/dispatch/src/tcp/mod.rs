@@ -23,8 +23,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::Driver;
-use crate::hub::Shared;
 use crate::lock;
+use crate::shared::Shared;
 
 pub(crate) use device::{Device, used_up};
 pub(crate) use orders::{carry_out, refused};

@@ -13,6 +13,7 @@ use super::device::used_up;
 use crate::driver::Driver;
 use crate::frame::{Frame, FrameError, Kind, into_payload};
 use crate::outbound::{End, close_code};
+use crate::shared::HalfClosed as _;
 use crate::tokens::Passage;
 
 /// Something to do with one device.

@@ -16,8 +16,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Device, TcpPort};
 use crate::driver::Driver;
-use crate::hub::Shared;
 use crate::lock;
+use crate::shared::{HalfClosed, Shared};
 
 /// Pieces per system call.
 const BATCH_PIECES: usize = 64;
@@ -96,6 +96,14 @@ enum Way {
     Nowhere,
 }
 
+impl HalfClosed for Device {
+    /// Ends the connection once everything is written.
+    fn close(&self) {
+        self.writes.close();
+        self.look_again();
+    }
+}
+
 impl Device {
     /// Writes `pieces` in order, or buffers them; waits for a device that cannot keep up, see
     /// [`crate::Limits::device_patience`].
@@ -130,12 +138,6 @@ impl Device {
             }
         }
         driver.counters.written(bytes, messages);
-    }
-
-    /// Ends the connection once everything is written.
-    pub(crate) fn close(&self) {
-        self.writes.close();
-        self.look_again();
     }
 
     fn way(&self) -> Way {

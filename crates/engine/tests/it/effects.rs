@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sortie_engine::{EffectLimits, EngineOptions, Performer, Retry};
+use sortie_retry::Backoff;
 use tempfile::tempdir;
 use tokio::sync::{Notify, Semaphore};
 
@@ -99,8 +100,7 @@ impl Performer<Toy> for Worker {
 
 pub(crate) fn with(worker: &Arc<Worker>) -> Setup {
     let effects = EffectLimits {
-        first_delay: Duration::from_millis(1),
-        max_delay: Duration::from_millis(4),
+        backoff: Backoff { first: Duration::from_millis(1), max: Duration::from_millis(4) },
         ..EffectLimits::default()
     };
     Setup {

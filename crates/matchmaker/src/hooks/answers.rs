@@ -12,6 +12,7 @@ use sortie_domain::ids::{PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::matchmaking::match_lifecycle::MAX_FORMED;
 use sortie_domain::matchmaking::{FormedMatch, MatchVerdict, TicketVerdict};
 use sortie_domain::properties::Properties;
+use sortie_wire::json::not_a_list;
 
 /// Maximum length of a reason, in characters; longer ones are truncated.
 const MAX_REASON: usize = 500;
@@ -40,7 +41,8 @@ struct Formed {
 }
 
 fn parse<T: DeserializeOwned>(answer: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(answer).map_err(|error| error.to_string())
+    let document = not_a_list(answer).map_err(|list| list.to_string())?;
+    serde_json::from_slice(document).map_err(|error| error.to_string())
 }
 
 /// An answer to `validate_ticket`.
@@ -135,6 +137,7 @@ mod tests {
         for answer in [
             &b""[..],
             b"[]",
+            b"[true]",
             b"true",
             br#"{"accept": "yes"}"#,
             br#"{"reason": "none"}"#,

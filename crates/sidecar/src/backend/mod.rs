@@ -3,6 +3,8 @@
 mod catena;
 mod noop;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sortie_wire::catena::server_manager::{
     EndMatchRequest, EndMatchResponse, MatchReadyRequest, MatchReadyResponse, RequestMatchRequest,
@@ -12,6 +14,10 @@ use sortie_wire::status::Status;
 
 pub use catena::{CatenaBackend, CatenaBackendError, CatenaBackendOptions};
 pub use noop::{NoopBackend, NoopError, NoopOptions};
+
+/// Timeout of a request for a match if the server is willing to wait: backends hold such a call for at most 30 s; the
+/// rest is margin.
+pub const HELD_CALL_TIME: Duration = Duration::from_secs(45);
 
 /// Why a backend failed a call.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]

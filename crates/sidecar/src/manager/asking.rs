@@ -24,8 +24,8 @@ use super::ending::AtShutdown;
 use super::held::{MAX_MATCHES, TooMany};
 use super::queue::Call;
 use super::view::Outcome;
-use super::{CALL_TIME, HELD_CALL_TIME, Shared, check_id, too_many};
-use crate::backend::BackendError;
+use super::{CALL_TIME, Shared, check_id, too_many};
+use crate::backend::{BackendError, HELD_CALL_TIME};
 
 /// Maximum time that a server which is willing to wait is held while the backend is away, so that it does not ask in a
 /// busy loop.

@@ -19,7 +19,7 @@ use tonic::Code;
 use super::held::Held;
 use super::queue::{Call, Queued};
 use super::view::Outcome;
-use super::{CALL_TIME, Shared, asking, backoff, not_kept};
+use super::{BACKOFF, CALL_TIME, Shared, asking, not_kept};
 use crate::backend::BackendError;
 
 /// Number of lanes that deliver at the same time.
@@ -177,7 +177,7 @@ async fn rest(manager: &Weak<Shared>, failures: u32) -> bool {
     else {
         return false;
     };
-    let pause = backoff::delay(failures);
+    let pause = BACKOFF.delay(failures);
     let is_closing = closing.is_cancelled();
     tokio::select! {
         biased;

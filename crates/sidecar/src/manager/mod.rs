@@ -15,7 +15,6 @@
 //! while all is well, and nothing that it was promised during an outage is lost.
 
 mod asking;
-mod backoff;
 mod connection;
 mod delivery;
 mod ending;
@@ -35,6 +34,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use sortie_retry::Backoff;
 use sortie_wire::catena::server_manager::{
     EndMatchRequest, EndMatchResponse, MatchReadyRequest, MatchReadyResponse, RequestMatchRequest,
     RequestMatchResponse,
@@ -64,9 +64,9 @@ use store::{Kept, Store};
 
 /// Timeout of a backend call, unless the backend may hold it back.
 pub const CALL_TIME: Duration = Duration::from_secs(5);
-/// Timeout of a request for a match if the server is willing to wait: backends hold such a call for at most 30 s; the
-/// rest is margin.
-pub const HELD_CALL_TIME: Duration = Duration::from_secs(45);
+/// Pause before the next call to a backend that is away. The maximum is the longest that a backend that comes back waits
+/// for a MatchReady; it fails matches that are not ready after 30 s.
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(250), max: Duration::from_secs(10) };
 /// Timeout of the resolver.
 pub const RESOLVE_TIME: Duration = Duration::from_secs(10);
 /// Maximum length of an id, in bytes.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
-use super::{Manager, asking, backoff, check_id};
+use super::{BACKOFF, Manager, asking, check_id};
 use crate::backend::BackendError;
 
 /// Minimum pause between two questions without a match, whatever the pace.
@@ -69,7 +69,7 @@ impl Manager {
                 }
                 Err(BackendError::Away(_)) => {
                     failures += 1;
-                    self.unless(closing, sleep(backoff::delay(failures))).await
+                    self.unless(closing, sleep(BACKOFF.delay(failures))).await
                 }
                 Err(BackendError::Refused(status)) if hint_flags != 0 && is_about_hints(&status) => {
                     tracing::warn!(

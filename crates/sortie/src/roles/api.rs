@@ -3,12 +3,12 @@
 use axum::Router;
 use std::sync::Arc;
 
-use serde_json::Value;
 use sortie_api::{ApiOptions, Auth, Check, ConfiguredAllocator, LeadsBack, NamingOthers, PlayerRights};
 use sortie_config::Config;
 use sortie_domain::broker::Broker;
 use sortie_domain::matchmaking::Matchmaker;
 use sortie_engine::{Handle, SystemClock};
+use sortie_openapi::Description;
 use sortie_serving::Allowances;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +23,7 @@ pub(crate) struct ApiParts {
     pub(crate) broker: Handle<Broker>,
     pub(crate) matchmaker: Option<Handle<Matchmaker>>,
     pub(crate) leads_back: Option<LeadsBack>,
-    pub(crate) descriptions: Vec<Value>,
+    pub(crate) descriptions: Vec<Description>,
     pub(crate) checks: Vec<Check>,
     pub(crate) closing: CancellationToken,
 }

@@ -8,7 +8,6 @@ use axum::Router;
 use futures::future::{BoxFuture, FutureExt as _};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::registry::Unit;
-use serde_json::Value;
 use sortie_api::{Auth, LeadsBack, Permission};
 use sortie_config::{Config, Players};
 use sortie_domain::broker::Broker;
@@ -16,6 +15,7 @@ use sortie_domain::matchmaking::Matchmaker;
 use sortie_engine::Handle;
 use sortie_gateway::{GameFleet, Gateway, GatewayOptions, LATENCY_BOUNDS, Latencies, SpeaksForPlayers};
 use sortie_metrics::{Collector, Distribution, Samples};
+use sortie_openapi::Description;
 use sortie_tokens::Dialect;
 use tokio_util::sync::CancellationToken;
 
@@ -146,7 +146,7 @@ impl Role for GatewayRole {
         sortie_gateway::router(self.0.clone())
     }
 
-    fn description(&self) -> Option<Value> {
+    fn description(&self) -> Option<Description> {
         Some(sortie_gateway::description())
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::Router;
 use prometheus_client::encoding::EncodeLabelSet;
-use serde_json::Value;
 use sortie_api::{Auth, Permission};
 use sortie_metrics::{Collector, Metrics, Samples};
+use sortie_openapi::Description;
 
 use crate::role::{ReadsMetrics, Role};
 
@@ -55,7 +55,7 @@ impl Role for MetricsRole {
         self.router.clone()
     }
 
-    fn description(&self) -> Option<Value> {
+    fn description(&self) -> Option<Description> {
         Some(sortie_metrics::description())
     }
 }

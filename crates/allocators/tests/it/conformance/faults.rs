@@ -35,7 +35,7 @@ async fn outcome(fleets: &Fleets, order: &StartOrder) -> (Command, Vec<Duration>
             Ok(outcome) => return (outcome.unwrap(), pauses),
             Err(Retry { after, .. }) => {
                 pauses.extend(after);
-                sleep(after.unwrap_or(EffectLimits::default().first_delay)).await;
+                sleep(after.unwrap_or(EffectLimits::default().backoff.first)).await;
             }
         }
     }

@@ -19,6 +19,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Response};
 use tower::service_fn;
+use url::Position;
 
 use super::{ALIVE_PERIOD, CONNECT_TIME, CatenaBackendError, MAX_ANSWER_BYTES, last_cause, meaning};
 use crate::backend::BackendError;
@@ -102,11 +103,10 @@ fn endpoint(url: &Url, scheme: &str) -> Result<Endpoint, CatenaBackendError> {
     if !matches!(url.path(), "" | "/") {
         return Err(wrong());
     }
-    let authority = match (url.host_str(), url.port()) {
-        (Some(host), Some(port)) => format!("{host}:{port}"),
-        (Some(host), None) => host.to_owned(),
-        (None, _) => return Err(wrong()),
-    };
+    let authority = &url[Position::BeforeHost..Position::AfterPort];
+    if !url.has_host() {
+        return Err(wrong());
+    }
     // The endpoint's scheme must not mention TLS, or tonic would set it up itself; the origin has the real scheme.
     let origin: Uri = format!("{scheme}://{authority}").parse().map_err(|_| wrong())?;
     let endpoint = Endpoint::from_shared(format!("http://{authority}")).map_err(|_| wrong())?;

@@ -2,21 +2,21 @@
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sortie_retry::retry_after;
 use sortie_wire::json;
 use sortie_wire::status::Status;
 use tokio::time::Instant;
 use tonic::Code;
 
 use super::{ALIVE_PERIOD, CONNECT_TIME, CatenaBackendError, MAX_ANSWER_BYTES, last_cause, meaning};
-use crate::backend::BackendError;
-use crate::manager::HELD_CALL_TIME;
+use crate::backend::{BackendError, HELD_CALL_TIME};
 
 /// Maximum pause that a backend can request.
 const MAX_REST: Duration = Duration::from_secs(60);
@@ -102,8 +102,8 @@ impl Http {
 }
 
 fn rest_of(response: &Response) -> Option<Duration> {
-    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    retry_after(value, SystemTime::now())
 }
 
 async fn read(mut response: Response) -> Result<Vec<u8>, BackendError> {

@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sortie_retry::Backoff;
 use sortie_wire::catena::server_manager::{EndMatchRequest, Match, MatchReadyRequest};
 use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
@@ -26,10 +27,8 @@ use crate::resolver::Address;
 use crate::resolver::ports::Ports;
 use crate::source::wants_shutdown;
 
-/// Pause after the first failure; doubles with each further consecutive one.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Maximum pause: each further failure costs a match.
-const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// Pause after failures. The maximum is long because each further failure costs a match.
+const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(60) };
 
 /// State that all servers of one event source share.
 pub(super) struct Shared {
@@ -156,7 +155,7 @@ impl Slot {
     }
 
     async fn rest(&self, failures: u32, until: &CancellationToken) {
-        let pause = pause_after(failures);
+        let pause = BACKOFF.delay(failures);
         tracing::info!(
             server_id = self.server_id,
             ?pause,
@@ -251,7 +250,7 @@ impl Slot {
                         }
                         let ended = running.end().await;
                         tracing::warn!(server_id = self.server_id, %ended, "the program ended without a match");
-                        if since.elapsed() >= MAX_PAUSE {
+                        if since.elapsed() >= BACKOFF.max {
                             failures = 0;
                         }
                     }
@@ -545,11 +544,4 @@ impl std::fmt::Display for Ended {
             lines => write!(f, "; its last lines: {lines}"),
         }
     }
-}
-
-/// The pause after this many consecutive failures: half of the step, plus a random part of the other half.
-fn pause_after(failures: u32) -> Duration {
-    let doublings = failures.saturating_sub(1).min(16);
-    let step = FIRST_PAUSE.saturating_mul(1 << doublings).min(MAX_PAUSE);
-    step.mul_f64(0.5 + fastrand::f64() / 2.0)
 }

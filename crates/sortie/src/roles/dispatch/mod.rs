@@ -13,12 +13,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use serde_json::Value;
 use sortie_api::{Auth, Permission};
 use sortie_config::Config;
 use sortie_dispatch::{Dispatch, Operators};
 use sortie_engine::supervisor::{OnFailure, Stage, Supervisor};
 use sortie_metrics::Collector;
+use sortie_openapi::Description;
 use sortie_serving::Limits;
 use tokio_util::sync::CancellationToken;
 
@@ -73,7 +73,7 @@ impl Role for DispatchRole {
         if self.own.is_some() { Router::new() } else { self.dispatch.router() }
     }
 
-    fn description(&self) -> Option<Value> {
+    fn description(&self) -> Option<Description> {
         self.own.is_none().then(sortie_dispatch::description)
     }
 

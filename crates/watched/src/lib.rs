@@ -111,29 +111,36 @@ impl<T> fmt::Debug for Watched<T> {
     }
 }
 
-/// Distinguishes versions of the file. A replaced file has another inode and another time.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stamp {
+/// Distinguishes versions of a file. A replaced file has another inode; one that is overwritten has another time of its
+/// last change, which nobody can set, unlike its size and the time of its modification.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stamp(State);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
     File { device: u64, inode: u64, size: u64, modified: (i64, i64), changed: (i64, i64) },
     Missing,
 }
 
 impl Stamp {
+    const MISSING: Self = Self(State::Missing);
+
     fn of(found: &Metadata) -> Self {
-        Self::File {
+        Self(State::File {
             device: found.dev(),
             inode: found.ino(),
             size: found.size(),
             modified: (found.mtime(), found.mtime_nsec()),
             changed: (found.ctime(), found.ctime_nsec()),
-        }
+        })
     }
 
-    /// `None` if the system does not say.
-    fn at(path: &Path) -> Option<Self> {
+    /// Of the file at `path`; `None` if the system does not say.
+    #[must_use]
+    pub fn at(path: &Path) -> Option<Self> {
         match fs::metadata(path) {
             Ok(found) => Some(Self::of(&found)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Self::Missing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Self::MISSING),
             Err(_) => None,
         }
     }
@@ -201,18 +208,21 @@ impl<T> Watched<T> {
     }
 }
 
-/// A file's bytes, or that there are too many; `None` if there is no file.
-type Content = Result<Option<Vec<u8>>, FileError>;
+/// A file's bytes, or [`FileError::TooLarge`]; `None` if there is no file.
+pub type Content = Result<Option<Vec<u8>>, FileError>;
 
 /// The content, and the stamp of the file that was read, taken before the first byte, so that a later change is
 /// noticed. Anything but a regular file is unreadable: opening a pipe waits for its other end, and a device may never
 /// end.
-fn read(path: &Path, max: u64) -> Result<(Stamp, Content), FileError> {
+///
+/// # Errors
+/// [`FileError::Unreadable`]
+pub fn read(path: &Path, max: u64) -> Result<(Stamp, Content), FileError> {
     let unreadable = |error| FileError::Unreadable { path: path.to_owned(), error };
     let nonblock = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = match OpenOptions::new().read(true).custom_flags(nonblock).open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Stamp::Missing, Ok(None))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Stamp::MISSING, Ok(None))),
         Err(error) => return Err(unreadable(error)),
     };
     let found = file.metadata().map_err(unreadable)?;
@@ -270,6 +280,25 @@ mod tests {
         assert_eq!(*watched.look().last_good(), 0);
         replace(&path, "4");
         assert_eq!(*watched.look().last_good(), 4);
+    }
+
+    #[test]
+    fn a_change_that_keeps_size_and_modification_time_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("number");
+        fs::write(&path, "1").unwrap();
+        let watched = Watched::open(path.clone(), 8, number).unwrap();
+        let before = fs::metadata(&path).unwrap();
+        let changed = |found: &Metadata| (found.ctime(), found.ctime_nsec());
+        // The system's time of a change is coarse: until it differs, the file is still being written.
+        while changed(&fs::metadata(&path).unwrap()) == changed(&before) {
+            fs::write(&path, "2").unwrap();
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(before.modified().unwrap()).unwrap();
+        }
+        let after = fs::metadata(&path).unwrap();
+        assert_eq!((after.len(), after.modified().unwrap()), (before.len(), before.modified().unwrap()));
+        assert_eq!(*watched.look().last_good(), 2);
     }
 
     #[test]

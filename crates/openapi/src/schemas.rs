@@ -4,6 +4,9 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value};
 
+/// Where schemas are in the document, as the beginning of a `$ref`.
+pub const PLACE: &str = "#/components/schemas/";
+
 /// Schemas of the types in requests and responses, each under its own name, for OpenAPI 3.1's `/components/schemas`.
 pub struct Schemas {
     read: SchemaGenerator,
