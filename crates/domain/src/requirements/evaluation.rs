@@ -271,7 +271,9 @@ impl Evaluation<'_> {
         function.evaluate(arguments, &mut context).map_err(|_| Failed::Fault)
     }
 
-    /// Arguments as the library's functions know them. Functions that only pass values on get them as they are.
+    /// Arguments as the library's functions know them. Functions that only pass values on get them as they are. Not
+    /// inlined, because the caller recurses and should need little of the stack.
+    #[inline(never)]
     fn plain<'a>(&mut self, name: &str, arguments: &'a [Rcvar]) -> Result<Cow<'a, [Rcvar]>, Failed> {
         let passes_on = matches!(name, "reverse" | "to_array" | "not_null" | "merge" | "values" | "keys");
         let is_long = |value: &Rcvar| !value.is_number() && numbers::is_number(value);
@@ -284,7 +286,8 @@ impl Evaluation<'_> {
         Ok(arguments.iter().map(plain).collect())
     }
 
-    /// `sort`, `max`, `min` of numbers.
+    /// `sort`, `max`, `min` of numbers. Not inlined for the same reason.
+    #[inline(never)]
     fn by_order(&mut self, name: &str, list: &[Rcvar]) -> Value {
         self.pay_for_order(list, name == "sort")?;
         let order = |a: &Rcvar, b: &Rcvar| numbers::order(a, b).unwrap_or_else(|| a.cmp(b));
