@@ -61,7 +61,7 @@ impl Turn<'_> {
         for (id, count) in aging.collect::<Vec<_>>() {
             for _ in 0..count {
                 if self.is_full()
-                    || !self.state().fleets.get(&id).is_some_and(|fleet| self.aging(fleet) > 0)
+                    || self.state().fleets.get(&id).is_none_or(|fleet| self.aging(fleet) == 0)
                     || !self.has_replacement(&id)
                 {
                     break;
