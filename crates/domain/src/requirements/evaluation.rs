@@ -290,7 +290,7 @@ impl Evaluation<'_> {
     #[inline(never)]
     fn by_order(&mut self, name: &str, list: &[Rcvar]) -> Value {
         self.pay_for_order(list, name == "sort")?;
-        let order = |a: &Rcvar, b: &Rcvar| numbers::order(a, b).unwrap_or_else(|| a.cmp(b));
+        let order = |a: &Rcvar, b: &Rcvar| numbers::sorted(a, b);
         let mut sorted: Vec<Rcvar> = list.to_vec();
         Ok(match name {
             "sort" => {
@@ -316,11 +316,11 @@ impl Evaluation<'_> {
         self.pay_for_order(&keys, name == "sort_by")?;
         let mut pairs: Vec<_> = keys.iter().zip(list).collect();
         if name == "sort_by" {
-            pairs.sort_by(|a, b| numbers::order(a.0, b.0).unwrap_or_else(|| a.0.cmp(b.0)));
+            pairs.sort_by(|a, b| numbers::sorted(a.0, b.0));
             return Ok(array(pairs.into_iter().map(|(_, item)| Rcvar::clone(item)).collect()));
         }
         let best = pairs.into_iter().reduce(|best, next| {
-            let order = numbers::order(next.0, best.0).unwrap_or_else(|| next.0.cmp(best.0));
+            let order = numbers::sorted(next.0, best.0);
             let better = if name == "max_by" { order.is_gt() } else { order.is_lt() };
             if better { next } else { best }
         });
@@ -611,5 +611,25 @@ mod tests {
         }
         let ast = jmespath::parse(&expressions[0]).unwrap();
         assert_eq!(requirements.interpret(&expressions[0], &ast, &root), Err(Failed::TooCostly));
+    }
+
+    /// Sorting panics over an order that contradicts itself, and the values are foreign.
+    #[test]
+    fn lists_with_objects_that_imitate_long_numbers_are_sorted_or_refused() {
+        let requirements = Requirements::new();
+        for seed in 0..200_u64 {
+            let item = |place: u64| match crate::ids::mix(seed.wrapping_mul(1_000) + place) % 4 {
+                0 => format!(r#"{{"\u0000number":"{}e0"}}"#, 1 + crate::ids::mix(place) % 90),
+                1 => format!("{}.5", crate::ids::mix(place) % 90),
+                2 => format!("1{}e30", crate::ids::mix(place) % 90),
+                _ => format!("{}", crate::ids::mix(place) % 90),
+            };
+            let list: Vec<String> = (0..64).map(item).collect();
+            let root = Rcvar::new(super::super::read(&format!("[{}]", list.join(","))).unwrap());
+            for text in ["sort(@)", "sort_by(@, &@)", "max(@)", "min_by(@, &@)"] {
+                let ast = jmespath::parse(text).unwrap();
+                let _ = requirements.interpret(text, &ast, &root);
+            }
+        }
     }
 }

@@ -94,6 +94,25 @@ pub(super) fn order(one: &Variable, other: &Variable) -> Option<Ordering> {
     order_of_long(one, other).or_else(|| Some(whole(one)?.cmp(&whole(other)?)))
 }
 
+/// The order in which values are sorted. It never contradicts itself, as it must not for sorting: numbers are ordered
+/// by their nearest doubles, those with the same one by their exact values, and results of calculations that are not
+/// exact come before these.
+pub(super) fn sorted(one: &Variable, other: &Variable) -> Ordering {
+    let (Some(first), Some(second)) = (double(one), double(other)) else { return one.cmp(other) };
+    let is_exact = |value| Long::of(value).is_some() || whole(value).and_then(value_of).is_some();
+    let by_value = || match (is_exact(one), is_exact(other)) {
+        (true, true) => order(one, other).unwrap_or(Ordering::Equal),
+        (one, other) => one.cmp(&other),
+    };
+    first.total_cmp(&second).then_with(by_value)
+}
+
+/// The nearest double of a number.
+fn double(value: &Variable) -> Option<f64> {
+    // Adding zero makes a negative zero positive: they are equal.
+    Long::of(value).map(Long::double).or_else(|| value.as_number()).map(|double| double + 0.0)
+}
+
 /// Compares by order like the library: numbers only.
 pub(super) fn compare(comparator: &Comparator, one: &Variable, other: &Variable) -> Option<bool> {
     let Some(order) = order(one, other) else { return one.compare(comparator, other) };
@@ -182,5 +201,45 @@ mod tests {
         assert_eq!(compare(&Comparator::GreaterThan, &read("1e30"), &read("\"a\"")), None);
         assert_eq!(compare(&Comparator::LessThan, &read("1.5"), &read("2")), Some(true));
         assert_eq!(compare(&Comparator::LessThan, &read("\"a\""), &read("2")), None);
+    }
+
+    #[test]
+    fn the_order_of_sorting_never_contradicts_itself() {
+        let mut values: alloc::vec::Vec<Variable> = [
+            "-1e30",
+            "-7",
+            "-0.0",
+            "0",
+            "0.5",
+            "5",
+            "5.5",
+            "9007199254740992",
+            "9007199254740993",
+            "18446744073709551615",
+            "18446744073709551616",
+            "18446744073709551617",
+            "1e38",
+            "100000000000000000000000000000000000001",
+            "1e400",
+        ]
+        .map(read)
+        .into();
+        // Results of calculations beyond 64 bits.
+        values.extend(
+            [1e38, 18_446_744_073_709_551_616.0].map(|double| Variable::from_serializable(double).unwrap()),
+        );
+        for a in &values {
+            assert_eq!(sorted(a, a), Ordering::Equal);
+            for b in &values {
+                assert_eq!(sorted(a, b), sorted(b, a).reverse(), "{a} {b}");
+                for c in &values {
+                    if sorted(a, b).is_le() && sorted(b, c).is_le() {
+                        assert!(sorted(a, c).is_le(), "{a} {b} {c}");
+                    }
+                }
+            }
+        }
+        assert_eq!(sorted(&read("-0.0"), &read("0")), Ordering::Equal);
+        assert_eq!(sorted(&read("18446744073709551616"), &read("18446744073709551617")), Ordering::Less);
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! The library reads a number that has a point or an exponent, or is longer than 64 bits, as a double. So a whole
 //! number of up to 64 bits that is written in that way is rewritten without point and exponent first, and a longer one
-//! becomes a [`Long`]: an object with one member, whose name nobody uses, and the number as a text with one form for
-//! each value. Whatever handles numbers knows about it.
+//! becomes a [`Long`]: an object with one member, and the number as a text with one form for each value. Whatever
+//! handles numbers knows about it. Properties may contain such an object too: it is then the number that it spells, and
+//! any other spelling is an object.
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
@@ -35,9 +36,11 @@ impl<'a> Long<'a> {
         let text = fields.get(NAME).filter(|_| fields.len() == 1)?.as_string()?;
         let (negative, rest) = text.strip_prefix('-').map_or((false, text.as_str()), |rest| (true, rest));
         let (digits, zeros) = rest.split_once('e')?;
-        let is_one = digits.bytes().all(|digit| digit.is_ascii_digit()) && !digits.starts_with('0');
+        let is_one = digits.bytes().all(|digit| digit.is_ascii_digit())
+            && !digits.starts_with('0')
+            && !digits.ends_with('0');
         let zeros = zeros.parse().ok().filter(|_| is_one && !digits.is_empty())?;
-        Some(Self { negative, digits, zeros })
+        short(negative, digits, zeros).is_none().then_some(Self { negative, digits, zeros })
     }
 
     /// The nearest double.
@@ -148,6 +151,19 @@ fn exactly(text: &str) -> Cow<'_, str> {
     Cow::Owned(written)
 }
 
+/// A whole number as a text without exponent, and its absolute value; `None` if it has more than 64 bits.
+fn short(negative: bool, digits: &str, zeros: u32) -> Option<(String, u64)> {
+    /// Digits of the largest number of 64 bits.
+    const MAX_DIGITS: u64 = 20;
+    if digits.len() as u64 + u64::from(zeros) > MAX_DIGITS {
+        return None;
+    }
+    let sign = if negative { "-" } else { "" };
+    let short = format!("{sign}{digits}{}", "0".repeat(zeros as usize));
+    let size = short.parse::<i64>().map(i64::unsigned_abs).or_else(|_| short.parse::<u64>()).ok()?;
+    Some((short, size))
+}
+
 /// How a number is written so that it is read exactly; `None` if it need not be rewritten.
 fn exact_number(token: &str) -> Option<String> {
     let is_plain = token.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
@@ -163,16 +179,11 @@ fn exact_number(token: &str) -> Option<String> {
     let significant = digits.trim_end_matches('0');
     let zeros = exponent.checked_add(i64::try_from(digits.len() - significant.len()).ok()?)?;
     let zeros = u32::try_from(zeros).ok().filter(|_| !significant.is_empty())?;
-    let sign = if negative { "-" } else { "" };
-    let length = significant.len() as u64 + u64::from(zeros);
-    if length <= 20 {
-        let short = format!("{sign}{significant}{}", "0".repeat(zeros as usize));
-        let fits = short.parse::<i64>().map(i64::unsigned_abs).or_else(|_| short.parse::<u64>());
-        if let Ok(size) = fits {
-            let is_read_exactly = size <= EXACT || short == token;
-            return (!is_read_exactly).then_some(short);
-        }
+    if let Some((short, size)) = short(negative, significant, zeros) {
+        let is_read_exactly = size <= EXACT || short == token;
+        return (!is_read_exactly).then_some(short);
     }
+    let sign = if negative { "-" } else { "" };
     let name = Variable::String(NAME.to_string()).to_string();
     Some(format!("{{{name}:\"{sign}{significant}e{zeros}\"}}"))
 }
@@ -233,5 +244,32 @@ mod tests {
             assert_eq!(pair[0].order(pair[0]), Ordering::Equal);
         }
         assert!((longs[0].double() - -1e40).abs() < 1e25);
+    }
+
+    #[test]
+    fn an_object_that_spells_a_number_otherwise_is_an_object() {
+        let is_long = |spelled: &str| {
+            let text = format!(r#"{{"\u0000number":"{spelled}"}}"#);
+            Long::of(&read(&text).unwrap()).is_some()
+        };
+        for spelled in ["1e20", "18446744073709551616e0", "-9223372036854775809e0", "15e29"] {
+            assert!(is_long(spelled), "{spelled}");
+        }
+        for spelled in [
+            "5e0",
+            "0e0",
+            "",
+            "e5",
+            "1e19",
+            "10e30",
+            "01e30",
+            "18446744073709551615e0",
+            "-1e18",
+            "1.5e30",
+            "1e-3",
+            "1",
+        ] {
+            assert!(!is_long(spelled), "{spelled}");
+        }
     }
 }
