@@ -4,10 +4,10 @@
 use libfuzzer_sys::fuzz_target;
 use sortie_dispatch::websocket::{Event, Messages, Violation};
 
-const MOST_BYTES: usize = 1_000;
+const MAX_BYTES: usize = 1_000;
 
 fn read(bytes: &[u8], step: usize) -> (Vec<Event>, Option<Violation>) {
-    let (mut messages, mut buffer) = (Messages::new(MOST_BYTES), Default::default());
+    let (mut messages, mut buffer) = (Messages::new(MAX_BYTES), Default::default());
     let mut events = Vec::new();
     for piece in bytes.chunks(step.max(1)) {
         bytes::BytesMut::extend_from_slice(&mut buffer, piece);
@@ -19,7 +19,7 @@ fn read(bytes: &[u8], step: usize) -> (Vec<Event>, Option<Violation>) {
             }
         }
         // A head and one message at most have to be kept.
-        assert!(messages.needed() <= MOST_BYTES + 14);
+        assert!(messages.needed() <= MAX_BYTES + 14);
     }
     (events, None)
 }
@@ -30,7 +30,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(read(bytes, 7), together);
     for event in &together.0 {
         match event {
-            Event::Message(message) => assert!(message.len() <= MOST_BYTES),
+            Event::Message(message) => assert!(message.len() <= MAX_BYTES),
             Event::Ping(payload) => assert!(payload.len() <= 125),
             Event::Pong | Event::Close(_) => {}
         }

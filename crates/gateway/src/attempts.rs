@@ -19,7 +19,7 @@ const MAX_UNREACHABLE: u32 = 100;
 /// Pause after the second unreachable server; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Maximum pause after an unreachable server.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// The number of unreachable game servers that a player has met.
 #[derive(Default)]
@@ -74,7 +74,7 @@ impl<'a> Attempts<'a> {
 /// The pause after this many unreachable servers: none after the first, which may be the only one.
 fn pause(met: u32) -> Duration {
     let Some(doublings) = met.checked_sub(2) else { return Duration::ZERO };
-    FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(doublings)).min(LONGEST_PAUSE)
+    FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(doublings)).min(MAX_PAUSE)
 }
 
 #[cfg(test)]

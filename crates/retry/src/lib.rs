@@ -30,8 +30,8 @@ impl Backoff {
     }
 }
 
-/// The time that a `Retry-After` header asks for, which is in seconds or until a date (RFC 9110, 10.2.3). A date in the
-/// past is no time at all; `None` if it is neither.
+/// The pause that a `Retry-After` header asks for, in seconds or until a date (RFC 9110, 10.2.3): zero for a date in the
+/// past, `None` if the value is neither.
 #[must_use]
 pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();

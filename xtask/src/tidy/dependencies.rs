@@ -42,13 +42,13 @@ const ROOMS: &[(&str, &[&str])] = &[
             "sortie-tokens",
         ],
     ),
-    // How to read a file of settings, which is no contract of ours.
+    // How to read a file of settings, which is not part of our contracts.
     ("sortie-config-file", &[]),
     // Ports for devices, which know nothing of matches.
     ("sortie-dispatch", &["sortie-config-file", "sortie-metrics", "sortie-openapi", "sortie-serving"]),
     // A driver of those ports, on the other side of the contract: it has the frames only.
     ("sortie-tunnel", &["sortie-dispatch", "sortie-retry", "sortie-tls"]),
-    // What roles tell, which is no contract of ours.
+    // What roles tell, which is not part of our contracts.
     ("sortie-metrics", &["sortie-openapi", "sortie-serving"]),
     // Loads a control plane from outside, so it may use what its users may, and the roles that it measures alone.
     (
@@ -64,14 +64,14 @@ const ROOMS: &[(&str, &[&str])] = &[
             "sortie-wire",
         ],
     ),
-    // When to try again, and when a file has changed, which are no contracts of ours.
+    // When to try again, and when a file has changed, which is not part of our contracts.
     ("sortie-retry", &[]),
     ("sortie-watched", &[]),
-    // How to describe routes, which is no contract of ours.
+    // How to describe routes, which is not part of our contracts.
     ("sortie-openapi", &[]),
-    // How to serve on a port, which is no contract of ours.
+    // How to serve on a port, which is not part of our contracts.
     ("sortie-serving", &["sortie-wire"]),
-    // How to speak TLS, which is no contract of ours.
+    // How to speak TLS, which is not part of our contracts.
     ("sortie-tls", &["sortie-watched"]),
     // A game of anybody's: it has the public contracts only.
     ("sortie-arena", &["sortie-retry", "sortie-tls"]),

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use jmespath::ast::Ast;
 use jmespath::{Rcvar, Variable};
 
-use crate::ids::{MatchId, PlayerId};
+use crate::ids::{MatchId, PlayerId, mix};
 use crate::match_spec::{MAX_PLAYERS, MatchSpec};
 use crate::properties::Properties;
 use crate::requirements::{self, Document, InvalidRequirements, Path, Requirements, path_of};
@@ -139,11 +139,11 @@ impl Parts {
     /// Matches in which each name has some value or none.
     fn drawn(&self) -> impl Iterator<Item = (MatchId, MatchSpec)> + '_ {
         let values = self.values();
-        // The same matches every time, from a generator of Knuth's.
-        let mut state = 1_u64;
+        // The same matches every time.
+        let mut count = 0_u64;
         let mut draw = move |below: usize| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) as usize % below.max(1)
+            count += 1;
+            (mix(count) >> 33) as usize % below.max(1)
         };
         (0..RANDOM).filter_map(move |_| {
             let drawn = self.paths.iter().filter_map(|path| {

@@ -42,7 +42,7 @@ impl Accounts {
     /// Remembers the accounts until the next tick. Those that are left in the line have a backlog.
     pub(crate) fn settle(&mut self, line: Line) {
         let Some((least, _)) = line.waiting.first() else {
-            // There is nobody left to be ahead of.
+            // Without a backlog, accounts have no meaning.
             *self = Self::default();
             return;
         };

@@ -400,36 +400,28 @@ async fn many_unreachable_servers_in_a_row_do_not_end_a_wait() {
     assert_eq!(answer["link"], "127.0.0.1:7007");
 }
 
+/// Two players ask with the same body, and both are led to the first server that exists.
+async fn both_get_past_six_bad_servers(world: &World, body: &Value) {
+    let mut events = world.events();
+    let (ann, bob, ()) =
+        tokio::join!(ask(world, "ann", body), ask(world, "bob", body), past_backoffs(world, &mut events, 6));
+    for token in [ann, bob] {
+        check(world, &token, "127.0.0.1:7007").await;
+    }
+}
+
 #[tokio::test]
 async fn two_players_of_one_match_get_past_many_unreachable_servers() {
     let script = Script { connection: six_bad, ..Script::default() };
     let world = World::start(script, known(vec![arena(2)])).await;
-    let mut events = world.events();
-    let body = json!({});
-    let (ann, bob, ()) = tokio::join!(
-        ask(&world, "ann", &body),
-        ask(&world, "bob", &body),
-        past_backoffs(&world, &mut events, 6)
-    );
-    for token in [ann, bob] {
-        check(&world, &token, "127.0.0.1:7007").await;
-    }
+    both_get_past_six_bad_servers(&world, &json!({})).await;
 }
 
 #[tokio::test]
 async fn many_unreachable_servers_in_a_row_do_not_end_a_wait_in_a_queue() {
     let script = Script { queues: Some(queues()), connection: six_bad, ..Script::default() };
     let world = World::start(script, known(vec![arena(4)])).await;
-    let mut events = world.events();
-    let body = json!({"queue": "duel"});
-    let (ann, bob, ()) = tokio::join!(
-        ask(&world, "ann", &body),
-        ask(&world, "bob", &body),
-        past_backoffs(&world, &mut events, 6)
-    );
-    for token in [ann, bob] {
-        check(&world, &token, "127.0.0.1:7007").await;
-    }
+    both_get_past_six_bad_servers(&world, &json!({"queue": "duel"})).await;
 }
 
 #[tokio::test]

@@ -12,9 +12,9 @@ use sortie_domain::machine::{CallId, Machine as _, Moment, Record, Step};
 use sortie_domain::time::Timestamp;
 
 /// Maximum number of servers of the warm pool.
-const MOST_WARM: u32 = 9;
+const MAX_WARM: u32 = 9;
 /// Maximum number of servers for which the fleet has room beyond its warm pool.
-const MOST_ROOM: u32 = 3;
+const MAX_ROOM: u32 = 3;
 /// For how many lifetimes of a server the pool is watched.
 const LIFETIMES: u32 = 3;
 /// Maximum number of inputs; a run that exceeds it does not terminate.
@@ -53,13 +53,13 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn new(seed: u64, broken: Option<BrokenRule>) -> Option<Self> {
         let mut rng = Rng::with_seed(seed);
-        let warm = rng.u32(1..=MOST_WARM);
+        let warm = rng.u32(1..=MAX_WARM);
         let fleet = Fleet {
             id: FleetId::new("pool").ok()?,
             game: None,
             is_default: false,
             requirements: String::new(),
-            max: warm + rng.u32(0..=MOST_ROOM),
+            max: warm + rng.u32(0..=MAX_ROOM),
             warm,
             ready_deadline: Duration::from_secs(rng.u64(10..90)),
             max_run_time: None,

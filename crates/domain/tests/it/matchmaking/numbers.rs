@@ -132,7 +132,7 @@ fn every_operator_and_function_compares_whole_numbers_by_their_digits() {
             "type(MINE) == 'number' && MINE.x == `null` && !(keys(MINE))",
             "[MINE, {a: MINE}] == [LESS, {a: LESS}] || [MINE, {a: MINE}] == [MORE, {a: MORE}]",
         ] {
-            // `keys` of a number is an error, which is no match.
+            // `keys` of a number is an error, so the expression does not fit.
             assert_eq!(holds(expression), !expression.contains("keys"), "{expression} for {less} and {more}");
         }
     }

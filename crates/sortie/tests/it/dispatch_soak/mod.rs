@@ -40,7 +40,7 @@ const SHORT_ROUNDS: u32 = 4;
 
 /// How much memory may grow from the end of the warm-up to the end, by the slope over all rounds between, in KiB. What
 /// the allocator keeps goes up and down by a few MiB; a leak of 100 bytes a connection would be twice this in an hour.
-const MOST_GROWTH_KIB: f64 = 8.0 * 1024.0;
+const MAX_GROWTH_KIB: f64 = 8.0 * 1024.0;
 
 /// Devices that come and go at the same time.
 const DEVICES: usize = 16;
@@ -114,10 +114,10 @@ async fn soak() {
     let settled = &memory[memory.len() / 3..];
     let growth = growth(settled);
     println!(
-        "memory grew by {growth:.0} KiB over {} rounds after the warm-up; {MOST_GROWTH_KIB} are allowed",
+        "memory grew by {growth:.0} KiB over {} rounds after the warm-up; {MAX_GROWTH_KIB} are allowed",
         settled.len()
     );
-    assert!(growth <= MOST_GROWTH_KIB, "memory after each round, in KiB: {memory:?}");
+    assert!(growth <= MAX_GROWTH_KIB, "memory after each round, in KiB: {memory:?}");
     for counter in [&tally.visits, &tally.bytes, &tally.datagrams, &tally.kills, &tally.refusals] {
         assert!(counter.load(Ordering::Relaxed) > 0, "a part of the load did nothing: {}", tally.shown());
     }

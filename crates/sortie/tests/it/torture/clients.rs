@@ -10,7 +10,7 @@ use crate::control_plane::{END, READY, REQUEST};
 const WILLING_TO_WAIT: u32 = 2;
 const SEATS: u32 = 4;
 /// Most acknowledged calls between two servers that are sent away.
-const MOST_BETWEEN: u64 = 100;
+const MAX_BETWEEN: u64 = 100;
 
 /// What the servers of the test itself ask for.
 const LIGHT: &str = "MatchProperties.light";
@@ -138,7 +138,7 @@ pub(super) async fn administrator(world: Arc<World>, mut random: fastrand::Rng) 
             let sent_away = world.settle("POST", "/api/v1/server/deallocate", &body).await;
             sent_away.err().into_iter().for_each(|code| check_expected(&code, &["server_not_found"]));
         }
-        let some = random.u64(1..=MOST_BETWEEN);
+        let some = random.u64(1..=MAX_BETWEEN);
         tokio::select! {
             () = world.more_acknowledged(some) => {}
             () = world.closed() => {}

@@ -16,9 +16,9 @@ use crate::control_plane::{ControlPlane, Events};
 use crate::site::{Site, soon};
 
 /// Most acknowledged calls between two deaths.
-const MOST_CALLS: u64 = 200;
+const MAX_CALLS: u64 = 200;
 /// Longest time from a start to a death in its midst, about what a start takes.
-const MOST_START: Duration = Duration::from_millis(150);
+const MAX_START: Duration = Duration::from_millis(150);
 /// One of so many starts is killed in its midst.
 const KILLED_STARTS: u32 = 4;
 
@@ -69,7 +69,7 @@ impl Director {
         let log = File::options().create(true).append(true).open(self.site.path("stderr")).unwrap();
         let mut command = self.site.sortie(&["up", "--listen", &self.address]);
         let mut child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        tokio::time::sleep(MOST_START.mul_f64(self.random.f64())).await;
+        tokio::time::sleep(MAX_START.mul_f64(self.random.f64())).await;
         child.start_kill().unwrap();
         soon("the end of a start", child.wait()).await.unwrap();
         self.tally.kills_at_start += 1;
@@ -79,7 +79,7 @@ impl Director {
     pub(super) async fn round(&mut self, life: Life) -> Life {
         let mut life = life;
         self.check(&mut life).await;
-        soon("calls", self.world.more_acknowledged(self.random.u64(1..=MOST_CALLS))).await;
+        soon("calls", self.world.more_acknowledged(self.random.u64(1..=MAX_CALLS))).await;
         let before = processes::running(&self.site);
         let died = Instant::now();
         life.control_plane.kill().await;
